@@ -1,0 +1,218 @@
+//! A compiled component and the hooks that were found in it.
+
+use sha2::{Digest, Sha256};
+use wasmtime::component::types::ComponentItem;
+use wasmtime::component::{Component as Compiled, ComponentExportIndex, InstancePre};
+
+use crate::CONTRACT_VERSION;
+use crate::cache::ComponentDigest;
+use crate::engine::Runtime;
+use crate::instance::State;
+
+/// Start of the names of our interfaces.
+const CONTRACT: &str = "witgate:plugin/";
+
+/// A compiled component that exports hooks of the contract. Immutable and shared by all workers.
+pub struct Component {
+    pub(crate) pre: InstancePre<State>,
+    pub(crate) exports: Exports,
+    /// Imports WASI, whose functions may wait: every call has to run on a fiber.
+    pub(crate) waits: bool,
+    digest: ComponentDigest,
+}
+
+/// Which hooks a component implements.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Hooks {
+    /// `request-hook`
+    pub request: bool,
+    /// `response-hook`
+    pub response: bool,
+}
+
+/// Where the functions that the host calls are found in an instance.
+pub(crate) struct Exports {
+    pub(crate) configure: ComponentExportIndex,
+    pub(crate) config_schema: ComponentExportIndex,
+    pub(crate) on_request: Option<ComponentExportIndex>,
+    pub(crate) on_response: Option<ComponentExportIndex>,
+    pub(crate) push: Option<ComponentExportIndex>,
+    pub(crate) finish: Option<ComponentExportIndex>,
+}
+
+/// Why a file cannot be used as a plugin. Each message says what to do about it.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// Not WebAssembly at all.
+    #[error(
+        "this is not a WebAssembly file; give the `.wasm` component that the plugin's build made"
+    )]
+    NotWasm,
+    /// A core module.
+    #[error(
+        "this is a core WebAssembly module, not a component; make it one with `wasm-tools component new`, or build for `wasm32-wasip2`"
+    )]
+    CoreModule,
+    /// Does not compile.
+    #[error("the component is damaged or uses WebAssembly features that are not supported: {0}")]
+    Invalid(String),
+    /// No export of the contract.
+    #[error(
+        "this component is no witgate plugin: it exports no interface of `witgate:plugin`{}",
+        exported(.0)
+    )]
+    NotAPlugin(Vec<String>),
+    /// A hook without `lifecycle`, or the other way round.
+    #[error("the component exports {0}; a plugin exports `lifecycle` and at least one hook")]
+    Incomplete(String),
+    /// Another version of the contract.
+    #[error(
+        "the component speaks version {0} of the contract `witgate:plugin`, this witgate speaks {CONTRACT_VERSION}; build it against the matching WIT"
+    )]
+    OtherVersion(String),
+    /// Imports what there is not.
+    #[error("the component needs what this witgate does not offer: {0}")]
+    Imports(String),
+}
+
+fn exported(names: &[String]) -> String {
+    match names {
+        [] => " (nor anything else)".into(),
+        names => format!("; it exports {}", names.join(", ")),
+    }
+}
+
+impl Component {
+    /// Compiles a component, or takes it from the code cache, and finds its hooks.
+    ///
+    /// Takes milliseconds from the cache, and up to seconds without: keep it off the serving threads.
+    ///
+    /// # Errors
+    ///
+    /// See [`LoadError`].
+    pub fn load(runtime: &Runtime, bytes: &[u8]) -> Result<Self, LoadError> {
+        match bytes {
+            [b'\0', b'a', b's', b'm', 0x0d, 0, 1, 0, ..] => {}
+            [b'\0', b'a', b's', b'm', 1, 0, 0, 0, ..] => return Err(LoadError::CoreModule),
+            _ => return Err(LoadError::NotWasm),
+        }
+        let digest: ComponentDigest = Sha256::digest(bytes).into();
+        let compiled = compile(runtime, bytes, &digest)?;
+        let exports = find_exports(runtime, &compiled)?;
+        let waits = compiled
+            .component_type()
+            .imports(&runtime.engine)
+            .any(|(name, _)| name.starts_with("wasi:"));
+        let pre = runtime
+            .linker
+            .instantiate_pre(&compiled)
+            .map_err(|e| LoadError::Imports(format!("{e:#}")))?;
+        Ok(Self {
+            pre,
+            exports,
+            waits,
+            digest,
+        })
+    }
+
+    /// Which hooks the component implements.
+    pub fn hooks(&self) -> Hooks {
+        Hooks {
+            request: self.exports.on_request.is_some(),
+            response: self.exports.on_response.is_some(),
+        }
+    }
+
+    /// SHA-256 of the component's file.
+    pub fn digest(&self) -> &ComponentDigest {
+        &self.digest
+    }
+}
+
+impl std::fmt::Debug for Component {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Component")
+            .field("hooks", &self.hooks())
+            .finish_non_exhaustive()
+    }
+}
+
+fn compile(
+    runtime: &Runtime,
+    bytes: &[u8],
+    digest: &ComponentDigest,
+) -> Result<Compiled, LoadError> {
+    if let Some(cache) = &runtime.cache
+        && let Some(compiled) = cache.load(&runtime.engine, digest)
+    {
+        return Ok(compiled);
+    }
+    let compiled = Compiled::from_binary(&runtime.engine, bytes)
+        .map_err(|e| LoadError::Invalid(format!("{e:#}")))?;
+    if let Some(cache) = &runtime.cache {
+        cache.store(&runtime.engine, digest, &compiled);
+    }
+    Ok(compiled)
+}
+
+fn find_exports(runtime: &Runtime, compiled: &Compiled) -> Result<Exports, LoadError> {
+    let component_type = compiled.component_type();
+    let names: Vec<String> = component_type
+        .exports(&runtime.engine)
+        .map(|(name, _)| name.to_owned())
+        .collect();
+    let ours: Vec<&String> = names
+        .iter()
+        .filter(|name| name.starts_with(CONTRACT))
+        .collect();
+    if ours.is_empty() {
+        return Err(LoadError::NotAPlugin(names));
+    }
+    let function = |interface: &str, function: &str| {
+        let interface = format!("{CONTRACT}{interface}@{CONTRACT_VERSION}");
+        let (item, index) = compiled.get_export(None, &interface)?;
+        matches!(item, ComponentItem::ComponentInstance(_)).then_some(())?;
+        compiled.get_export_index(Some(&index), function)
+    };
+    let on_request = function("request-hook", "on-request");
+    let on_response = function("response-hook", "on-response");
+    let lifecycle = function("lifecycle", "configure").zip(function("lifecycle", "config-schema"));
+    let push = function("transform", "[method]transform.push");
+    let finish = function("transform", "[method]transform.finish");
+    match lifecycle {
+        Some((configure, config_schema)) if on_request.is_some() || on_response.is_some() => {
+            Ok(Exports {
+                configure,
+                config_schema,
+                on_request,
+                on_response,
+                push,
+                finish,
+            })
+        }
+        _ => Err(incomplete(&ours)),
+    }
+}
+
+/// Tells a plugin of another contract version from one that lacks an export.
+fn incomplete(ours: &[&String]) -> LoadError {
+    let version = |name: &str| name.rsplit_once('@').map(|(_, version)| version.to_owned());
+    match ours
+        .iter()
+        .find_map(|name| version(name).filter(|v| !compatible(v)))
+    {
+        Some(other) => LoadError::OtherVersion(other),
+        None => LoadError::Incomplete(
+            ours.iter()
+                .map(|n| format!("`{n}`"))
+                .collect::<Vec<_>>()
+                .join(", "),
+        ),
+    }
+}
+
+/// Same major and, below 1.0, same minor version.
+fn compatible(version: &str) -> bool {
+    let line = |v: &str| v.split('.').take(2).collect::<Vec<_>>().join(".");
+    line(version) == line(CONTRACT_VERSION)
+}

@@ -1,0 +1,204 @@
+//! The exchange that a hook call is about, as far as plugins may see it.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use http::{HeaderMap, StatusCode};
+
+/// One request and its response, with the notes that plugins left on it.
+///
+/// It is moved into the instance for the time of a call and moved out again, so that no call needs a lock or a
+/// reference that outlives it. Keep it boxed.
+#[derive(Debug)]
+pub struct Exchange {
+    /// What no plugin can change.
+    pub facts: Facts,
+    /// The request as the upstream will see it. `Host` stands among the headers; the URI is in origin form.
+    pub request: http::request::Parts,
+    /// Send the chosen endpoint's own authority instead of `Host` (`request.use-upstream-authority`).
+    pub use_upstream_authority: bool,
+    /// The response, once there is one.
+    pub response: Option<ResponseHead>,
+    /// Notes of plugins.
+    pub attributes: Attributes,
+    /// What edits may make of a head.
+    pub limits: HeadLimits,
+}
+
+/// What stays the same for the whole exchange.
+#[derive(Debug, Clone)]
+pub struct Facts {
+    /// Request id, as logged: 1 to 128 visible ASCII characters.
+    pub id: Arc<str>,
+    /// Name of the listener.
+    pub listener: Arc<str>,
+    /// Name of the route.
+    pub route: Arc<str>,
+    /// The other end of the connection.
+    pub peer: SocketAddr,
+    /// The client, behind trusted proxies.
+    pub client: IpAddr,
+    /// What the client used, behind trusted proxies.
+    pub client_scheme: Scheme,
+    /// Host and optional port as the client sent them, checked; empty when it sent none.
+    pub client_authority: Arc<str>,
+    /// Path and query as the client sent them.
+    pub client_path_with_query: Arc<str>,
+    /// The protocol that the client wants to upgrade to, lower case.
+    pub upgrade: Option<Arc<str>>,
+}
+
+/// `http` or `https`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scheme {
+    /// Without TLS.
+    Http,
+    /// With TLS.
+    Https,
+}
+
+impl Scheme {
+    /// `http` or `https`
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Https => "https",
+        }
+    }
+}
+
+/// The head of a response.
+#[derive(Debug, Clone)]
+pub struct ResponseHead {
+    /// Final status, or 101.
+    pub status: StatusCode,
+    /// Fields, without framing and hop-by-hop ones.
+    pub headers: HeaderMap,
+    /// End the client's connection after this response.
+    pub end_connection: bool,
+}
+
+/// What the edits of plugins may make of one head.
+#[derive(Debug, Clone, Copy)]
+pub struct HeadLimits {
+    /// Number of fields.
+    pub count: usize,
+    /// Bytes of all names and values together.
+    pub size: usize,
+}
+
+/// Notes that ride with an exchange, in the order in which they were first written.
+#[derive(Debug, Default, Clone)]
+pub struct Attributes {
+    entries: Vec<Attribute>,
+}
+
+#[derive(Debug, Clone)]
+struct Attribute {
+    plugin: Arc<str>,
+    note: Box<str>,
+    value: Box<str>,
+}
+
+/// Longest name of a note, in bytes.
+const MAX_NOTE: usize = 64;
+/// Longest value of a note, in bytes.
+const MAX_VALUE: usize = 1024;
+/// Notes that one plugin may leave on one exchange.
+const MAX_NOTES: usize = 16;
+
+/// Why a note was not taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum AttributeError {
+    InvalidName,
+    TooLarge,
+}
+
+impl Attributes {
+    /// The note `note` of the plugin called `plugin`.
+    pub fn get(&self, plugin: &str, note: &str) -> Option<&str> {
+        let found = self
+            .entries
+            .iter()
+            .find(|a| &*a.plugin == plugin && &*a.note == note)?;
+        Some(&found.value)
+    }
+
+    /// All notes as plugin, note, value.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &str, &str)> {
+        self.entries
+            .iter()
+            .map(|a| (&*a.plugin, &*a.note, &*a.value))
+    }
+
+    pub(crate) fn set(
+        &mut self,
+        plugin: &Arc<str>,
+        note: &str,
+        value: &str,
+    ) -> Result<(), AttributeError> {
+        let legal = |b: u8| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_');
+        if note.is_empty() || note.len() > MAX_NOTE || !note.bytes().all(legal) {
+            return Err(AttributeError::InvalidName);
+        }
+        if value.len() > MAX_VALUE {
+            return Err(AttributeError::TooLarge);
+        }
+        let own = |a: &&mut Attribute| a.plugin == *plugin;
+        if let Some(old) = self
+            .entries
+            .iter_mut()
+            .filter(own)
+            .find(|a| &*a.note == note)
+        {
+            old.value = value.into();
+            return Ok(());
+        }
+        if self.entries.iter().filter(|a| a.plugin == *plugin).count() == MAX_NOTES {
+            return Err(AttributeError::TooLarge);
+        }
+        self.entries.push(Attribute {
+            plugin: plugin.clone(),
+            note: note.into(),
+            value: value.into(),
+        });
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_write_of_a_note_replaces_the_first() {
+        let (mut notes, me) = (Attributes::default(), Arc::from("auth"));
+        notes.set(&me, "token", "a").expect("legal");
+        notes.set(&me, "token", "b").expect("legal");
+        assert_eq!(notes.get("auth", "token"), Some("b"));
+        assert_eq!(notes.iter().count(), 1);
+    }
+
+    #[test]
+    fn a_plugin_cannot_write_under_anothers_name_or_fill_the_memory() {
+        let (mut notes, me) = (Attributes::default(), Arc::from("auth"));
+        assert_eq!(
+            notes.set(&me, "other.token", "a"),
+            Err(AttributeError::InvalidName)
+        );
+        assert_eq!(notes.set(&me, "", "a"), Err(AttributeError::InvalidName));
+        assert_eq!(
+            notes.set(&me, "big", &"x".repeat(MAX_VALUE + 1)),
+            Err(AttributeError::TooLarge)
+        );
+        for n in 0..MAX_NOTES {
+            notes
+                .set(&me, &format!("n{n}"), "")
+                .expect("under the limit");
+        }
+        assert_eq!(
+            notes.set(&me, "one-more", ""),
+            Err(AttributeError::TooLarge)
+        );
+    }
+}

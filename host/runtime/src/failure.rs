@@ -1,0 +1,114 @@
+//! Why a plugin could not do its part.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A plugin's failure in one exchange. The text is for the operator's log, never for the client.
+#[derive(Debug, Clone)]
+pub struct PluginFailure {
+    /// The plugin's configured name.
+    pub plugin: Arc<str>,
+    /// The function of the plugin that was called: `on-request`, `transform.push`, …
+    pub call: &'static str,
+    /// What happened.
+    pub kind: FailureKind,
+}
+
+/// The ways a call into a plugin can fail.
+///
+/// All but [`Error`](Self::Error) and [`BadResult`](Self::BadResult) cost the plugin its instance.
+#[derive(Debug, Clone)]
+pub enum FailureKind {
+    /// The guest stopped: a panic, an out-of-bounds access, a stack overflow, a call its phase does not allow.
+    Trap {
+        /// What wasmtime says, with the guest's call stack.
+        message: String,
+    },
+    /// The call ran longer than allowed. Remedy: a quicker plugin, or a larger `limits.deadline`.
+    Deadline(Duration),
+    /// The guest wanted more memory than `limits.memory`, in bytes.
+    Memory(usize),
+    /// The plugin returned an error value; this is its own reason.
+    Error(String),
+    /// The plugin returned something that cannot be sent, such as a status of 0. Says what.
+    BadResult(String),
+    /// A body was held back and grew over `limits.held-body`, in bytes.
+    HeldBody(usize),
+    /// No instance could be made.
+    Start(String),
+    /// The instance that held this body's transform failed in another exchange.
+    LostInstance,
+    /// The plugin failed so often that it is not called for a while.
+    Quarantined(Duration),
+}
+
+impl FailureKind {
+    /// One word for metrics and structured logs.
+    pub fn label(&self) -> &'static str {
+        match self {
+            Self::Trap { .. } => "trap",
+            Self::Deadline(_) => "deadline",
+            Self::Memory(_) => "memory",
+            Self::Error(_) => "error",
+            Self::BadResult(_) => "bad-result",
+            Self::HeldBody(_) => "held-body",
+            Self::Start(_) => "start",
+            Self::LostInstance => "lost-instance",
+            Self::Quarantined(_) => "quarantined",
+        }
+    }
+
+    /// Whether the instance may not be used again.
+    pub(crate) fn is_fatal(&self) -> bool {
+        matches!(
+            self,
+            Self::Trap { .. } | Self::Deadline(_) | Self::Memory(_)
+        )
+    }
+}
+
+impl fmt::Display for PluginFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { plugin, call, kind } = self;
+        match kind {
+            FailureKind::Trap { message } => {
+                write!(f, "plugin `{plugin}` trapped in {call}: {message}")
+            }
+            FailureKind::Deadline(limit) => write!(
+                f,
+                "plugin `{plugin}` was stopped in {call} after its deadline of {limit:?}; raise `limits.deadline` if it needs longer"
+            ),
+            FailureKind::Memory(limit) => write!(
+                f,
+                "plugin `{plugin}` asked in {call} for more than its {limit} bytes of memory; raise `limits.memory` if it needs more"
+            ),
+            FailureKind::Error(reason) => {
+                write!(f, "plugin `{plugin}` gave up in {call}: {reason}")
+            }
+            FailureKind::BadResult(what) => write!(
+                f,
+                "plugin `{plugin}` returned from {call} what cannot be sent: {what}"
+            ),
+            FailureKind::HeldBody(limit) => write!(
+                f,
+                "plugin `{plugin}` holds a body back that is over {limit} bytes; raise `limits.held-body` if it should be"
+            ),
+            FailureKind::Start(why) => write!(f, "plugin `{plugin}` could not be started: {why}"),
+            FailureKind::LostInstance => {
+                write!(
+                    f,
+                    "plugin `{plugin}` lost this body in {call}: its instance failed in another exchange"
+                )
+            }
+            FailureKind::Quarantined(left) => {
+                write!(
+                    f,
+                    "plugin `{plugin}` is not called for another {left:.0?}, because it failed again and again"
+                )
+            }
+        }
+    }
+}
+
+impl std::error::Error for PluginFailure {}

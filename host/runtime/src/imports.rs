@@ -1,0 +1,480 @@
+//! The functions that a guest may call, on the exchange that is current.
+
+use std::fmt::Write as _;
+
+use http::uri::{PathAndQuery, Uri};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+use tracing::Level as TracingLevel;
+use wasmtime::{Result, bail};
+
+use crate::bindings::types::{self, HeadError};
+use crate::bindings::{exchange, log, request, response};
+use crate::exchange::{AttributeError, Exchange, Facts, HeadLimits, ResponseHead};
+use crate::head::{self, Edit};
+use crate::instance::{Phase, State};
+
+/// Longest log message of a guest, in bytes.
+const MAX_MESSAGE: usize = 4096;
+
+impl State {
+    fn exchange(&self) -> Result<&Exchange> {
+        match &self.phase {
+            Phase::Request(exchange) | Phase::Response(exchange) => Ok(exchange),
+            Phase::Other(call) => bail!("there is no current exchange in {call}"),
+        }
+    }
+
+    fn facts(&self) -> Result<&Facts> {
+        Ok(&self.exchange()?.facts)
+    }
+
+    fn request_mut(&mut self) -> Result<&mut Exchange> {
+        match &mut self.phase {
+            Phase::Request(exchange) => Ok(exchange),
+            Phase::Response(_) => {
+                bail!("the request has been sent and cannot be changed in on-response")
+            }
+            Phase::Other(call) => bail!("there is no current exchange in {call}"),
+        }
+    }
+
+    fn response(&self) -> Result<&ResponseHead> {
+        match self.exchange()?.response.as_ref() {
+            Some(response) => Ok(response),
+            None => bail!("there is no response yet in on-request"),
+        }
+    }
+
+    fn response_mut(&mut self) -> Result<(&mut ResponseHead, HeadLimits)> {
+        self.response()?;
+        let (Phase::Request(exchange) | Phase::Response(exchange)) = &mut self.phase else {
+            bail!("there is no current exchange");
+        };
+        let limits = exchange.limits;
+        Ok((
+            exchange.response.as_mut().expect("`response` found it"),
+            limits,
+        ))
+    }
+}
+
+impl types::Host for State {}
+
+impl exchange::Host for State {
+    fn id(&mut self) -> Result<String> {
+        Ok(self.facts()?.id.to_string())
+    }
+
+    fn listener(&mut self) -> Result<String> {
+        Ok(self.facts()?.listener.to_string())
+    }
+
+    fn route(&mut self) -> Result<String> {
+        Ok(self.facts()?.route.to_string())
+    }
+
+    fn peer_address(&mut self) -> Result<String> {
+        Ok(self.facts()?.peer.to_string())
+    }
+
+    fn client_address(&mut self) -> Result<String> {
+        Ok(self.facts()?.client.to_string())
+    }
+
+    fn client_scheme(&mut self) -> Result<String> {
+        Ok(self.facts()?.client_scheme.as_str().to_owned())
+    }
+
+    fn client_authority(&mut self) -> Result<String> {
+        Ok(self.facts()?.client_authority.to_string())
+    }
+
+    fn client_path_with_query(&mut self) -> Result<String> {
+        Ok(self.facts()?.client_path_with_query.to_string())
+    }
+
+    fn attribute(&mut self, name: String) -> Result<Option<String>> {
+        let (plugin, note) = name.split_once('.').unwrap_or((&self.plugin, &name));
+        Ok(self
+            .exchange()?
+            .attributes
+            .get(plugin, note)
+            .map(str::to_owned))
+    }
+
+    fn set_attribute(
+        &mut self,
+        name: String,
+        value: String,
+    ) -> Result<Result<(), exchange::AttributeError>> {
+        let plugin = self.plugin.clone();
+        let exchange = match &mut self.phase {
+            Phase::Request(exchange) | Phase::Response(exchange) => exchange,
+            Phase::Other(call) => bail!("there is no current exchange in {call}"),
+        };
+        Ok(exchange
+            .attributes
+            .set(&plugin, &name, &value)
+            .map_err(|error| match error {
+                AttributeError::InvalidName => exchange::AttributeError::InvalidName,
+                AttributeError::TooLarge => exchange::AttributeError::TooLarge,
+            }))
+    }
+}
+
+impl request::Host for State {
+    fn method(&mut self) -> Result<String> {
+        Ok(self.exchange()?.request.method.as_str().to_owned())
+    }
+
+    fn authority(&mut self) -> Result<String> {
+        let host = self.exchange()?.request.headers.get(header::HOST);
+        Ok(host
+            .map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned())
+            .unwrap_or_default())
+    }
+
+    fn set_authority(&mut self, authority: String) -> Result<Result<(), HeadError>> {
+        let exchange = self.request_mut()?;
+        if !head::is_authority(&authority) {
+            return Ok(Err(HeadError::InvalidValue));
+        }
+        let value = HeaderValue::from_str(&authority).expect("an authority is visible ASCII");
+        exchange.request.headers.insert(header::HOST, value);
+        exchange.use_upstream_authority = false;
+        Ok(Ok(()))
+    }
+
+    fn use_upstream_authority(&mut self) -> Result<()> {
+        self.request_mut()?.use_upstream_authority = true;
+        Ok(())
+    }
+
+    fn path_with_query(&mut self) -> Result<String> {
+        let path = self.exchange()?.request.uri.path_and_query();
+        Ok(path.map_or("/", PathAndQuery::as_str).to_owned())
+    }
+
+    fn set_path_with_query(&mut self, path_with_query: String) -> Result<Result<(), HeadError>> {
+        let exchange = self.request_mut()?;
+        if path_with_query.len() > exchange.limits.size {
+            return Ok(Err(HeadError::TooLarge));
+        }
+        if !is_path_with_query(&path_with_query) {
+            return Ok(Err(HeadError::InvalidValue));
+        }
+        match Uri::try_from(path_with_query) {
+            Ok(uri) => exchange.request.uri = uri,
+            Err(_) => return Ok(Err(HeadError::InvalidValue)),
+        }
+        Ok(Ok(()))
+    }
+
+    fn upgrade(&mut self) -> Result<Option<String>> {
+        Ok(self.facts()?.upgrade.as_deref().map(str::to_owned))
+    }
+
+    fn header(&mut self, name: String) -> Result<Option<Vec<u8>>> {
+        Ok(first(&self.exchange()?.request.headers, &name))
+    }
+
+    fn header_values(&mut self, name: String) -> Result<Vec<Vec<u8>>> {
+        Ok(all(&self.exchange()?.request.headers, &name))
+    }
+
+    fn header_names(&mut self) -> Result<Vec<String>> {
+        Ok(names(&self.exchange()?.request.headers))
+    }
+
+    fn set_header(&mut self, name: String, value: Vec<u8>) -> Result<Result<(), HeadError>> {
+        let exchange = self.request_mut()?;
+        Ok(head::write(
+            &mut exchange.request.headers,
+            exchange.limits,
+            Edit::Set,
+            &name,
+            &value,
+        ))
+    }
+
+    fn append_header(&mut self, name: String, value: Vec<u8>) -> Result<Result<(), HeadError>> {
+        let exchange = self.request_mut()?;
+        Ok(head::write(
+            &mut exchange.request.headers,
+            exchange.limits,
+            Edit::Append,
+            &name,
+            &value,
+        ))
+    }
+
+    fn remove_header(&mut self, name: String) -> Result<Result<(), HeadError>> {
+        Ok(head::remove(
+            &mut self.request_mut()?.request.headers,
+            &name,
+        ))
+    }
+}
+
+impl response::Host for State {
+    fn status(&mut self) -> Result<u16> {
+        Ok(self.response()?.status.as_u16())
+    }
+
+    fn set_status(&mut self, status: u16) -> Result<Result<(), HeadError>> {
+        let (response, _) = self.response_mut()?;
+        let legal =
+            (200..=599).contains(&status) && response.status != StatusCode::SWITCHING_PROTOCOLS;
+        match StatusCode::from_u16(status) {
+            Ok(status) if legal => response.status = status,
+            _ => return Ok(Err(HeadError::InvalidValue)),
+        }
+        Ok(Ok(()))
+    }
+
+    fn end_connection(&mut self) -> Result<()> {
+        let (response, _) = self.response_mut()?;
+        response.end_connection = response.status != StatusCode::SWITCHING_PROTOCOLS;
+        Ok(())
+    }
+
+    fn header(&mut self, name: String) -> Result<Option<Vec<u8>>> {
+        Ok(first(&self.response()?.headers, &name))
+    }
+
+    fn header_values(&mut self, name: String) -> Result<Vec<Vec<u8>>> {
+        Ok(all(&self.response()?.headers, &name))
+    }
+
+    fn header_names(&mut self) -> Result<Vec<String>> {
+        Ok(names(&self.response()?.headers))
+    }
+
+    fn set_header(&mut self, name: String, value: Vec<u8>) -> Result<Result<(), HeadError>> {
+        let (response, limits) = self.response_mut()?;
+        Ok(head::write(
+            &mut response.headers,
+            limits,
+            Edit::Set,
+            &name,
+            &value,
+        ))
+    }
+
+    fn append_header(&mut self, name: String, value: Vec<u8>) -> Result<Result<(), HeadError>> {
+        let (response, limits) = self.response_mut()?;
+        Ok(head::write(
+            &mut response.headers,
+            limits,
+            Edit::Append,
+            &name,
+            &value,
+        ))
+    }
+
+    fn remove_header(&mut self, name: String) -> Result<Result<(), HeadError>> {
+        Ok(head::remove(&mut self.response_mut()?.0.headers, &name))
+    }
+}
+
+impl log::Host for State {
+    fn log(&mut self, level: log::Level, message: String) -> Result<()> {
+        if !enabled(level) {
+            return Ok(());
+        }
+        let plugin = self.plugin.clone();
+        match self.log_budget.take() {
+            Budget::Spent => return Ok(()),
+            Budget::Refilled { lost } if lost > 0 => {
+                tracing::warn!(target: "plugin", %plugin, lost, "the plugin logs more than `limits.log-lines`; lines were lost");
+            }
+            Budget::Refilled { .. } | Budget::Taken => {}
+        }
+        let (route, request_id) = match (&self.phase, &self.body_of) {
+            (Phase::Request(e) | Phase::Response(e), _) => (&*e.facts.route, &*e.facts.id),
+            (Phase::Other(_), Some((route, id))) => (&**route, &**id),
+            (Phase::Other(_), None) => ("", ""),
+        };
+        let message = printable(&message);
+        macro_rules! event {
+            ($level:ident) => {
+                tracing::event!(target: "plugin", TracingLevel::$level, %plugin, route, request_id, "{message}")
+            };
+        }
+        match level {
+            log::Level::Error => event!(ERROR),
+            log::Level::Warn => event!(WARN),
+            log::Level::Info => event!(INFO),
+            log::Level::Debug => event!(DEBUG),
+            log::Level::Trace => event!(TRACE),
+        }
+        Ok(())
+    }
+
+    fn enabled(&mut self, level: log::Level) -> Result<bool> {
+        Ok(enabled(level))
+    }
+}
+
+fn enabled(level: log::Level) -> bool {
+    match level {
+        log::Level::Error => tracing::enabled!(target: "plugin", TracingLevel::ERROR),
+        log::Level::Warn => tracing::enabled!(target: "plugin", TracingLevel::WARN),
+        log::Level::Info => tracing::enabled!(target: "plugin", TracingLevel::INFO),
+        log::Level::Debug => tracing::enabled!(target: "plugin", TracingLevel::DEBUG),
+        log::Level::Trace => tracing::enabled!(target: "plugin", TracingLevel::TRACE),
+    }
+}
+
+/// How many log lines a plugin may still write this second.
+#[derive(Debug)]
+pub(crate) struct LogBudget {
+    per_second: u32,
+    left: u32,
+    lost: u64,
+    second: std::time::Instant,
+}
+
+enum Budget {
+    Taken,
+    Refilled { lost: u64 },
+    Spent,
+}
+
+impl LogBudget {
+    pub(crate) fn new(per_second: u32) -> Self {
+        Self {
+            per_second,
+            left: per_second,
+            lost: 0,
+            second: std::time::Instant::now(),
+        }
+    }
+
+    fn take(&mut self) -> Budget {
+        let refilled = self.second.elapsed().as_secs() >= 1;
+        if refilled {
+            self.second = std::time::Instant::now();
+            self.left = self.per_second;
+        }
+        match self.left.checked_sub(1) {
+            None => {
+                self.lost += 1;
+                Budget::Spent
+            }
+            Some(left) => {
+                self.left = left;
+                if refilled {
+                    Budget::Refilled {
+                        lost: std::mem::take(&mut self.lost),
+                    }
+                } else {
+                    Budget::Taken
+                }
+            }
+        }
+    }
+}
+
+/// Cut to [`MAX_MESSAGE`], with control characters escaped so that one message is one line.
+fn printable(message: &str) -> String {
+    let cut = message.floor_char_boundary(MAX_MESSAGE);
+    let mut line = String::with_capacity(cut);
+    for character in message[..cut].chars() {
+        if character.is_control() {
+            write!(line, "{}", character.escape_debug()).expect("a String takes everything");
+        } else {
+            line.push(character);
+        }
+    }
+    if cut < message.len() {
+        line.push('…');
+    }
+    line
+}
+
+fn first(headers: &HeaderMap, name: &str) -> Option<Vec<u8>> {
+    headers.get(name).map(|value| value.as_bytes().to_vec())
+}
+
+fn all(headers: &HeaderMap, name: &str) -> Vec<Vec<u8>> {
+    headers
+        .get_all(name)
+        .iter()
+        .map(|value| value.as_bytes().to_vec())
+        .collect()
+}
+
+fn names(headers: &HeaderMap) -> Vec<String> {
+    headers
+        .keys()
+        .map(|name| name.as_str().to_owned())
+        .collect()
+}
+
+/// `/`, then path characters and at most one `?` and query characters (RFC 3986 §3.3, §3.4), percent signs only
+/// before two hex digits.
+fn is_path_with_query(text: &str) -> bool {
+    let bytes = text.as_bytes();
+    let hex = |at: usize| bytes.get(at).is_some_and(u8::is_ascii_hexdigit);
+    bytes.first() == Some(&b'/')
+        && bytes.iter().enumerate().all(|(at, byte)| match byte {
+            b'%' => hex(at + 1) && hex(at + 2),
+            // The first one starts the query; in the query it stands for itself.
+            b'?' => true,
+            b'-' | b'.' | b'_' | b'~' | b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+'
+            | b',' | b';' | b'=' | b':' | b'@' | b'/' => true,
+            byte => byte.is_ascii_alphanumeric(),
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_is_what_the_rfc_allows() {
+        for good in [
+            "/",
+            "/json/version?x=1",
+            "/a//b;c=d/%20?q=/?&%7e",
+            "/~user/*",
+        ] {
+            assert!(is_path_with_query(good), "{good}");
+        }
+        for bad in [
+            "",
+            "json",
+            "/a b",
+            "/a#b",
+            "/%2",
+            "/%zz",
+            "/ü",
+            "/a\r\nb",
+            "/{x}",
+            "/a\"b",
+            "http://x/",
+        ] {
+            assert!(!is_path_with_query(bad), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn one_message_is_one_line_of_bounded_length() {
+        assert_eq!(printable("a\nb\u{1b}[0m"), "a\\nb\\u{1b}[0m");
+        let long = "ü".repeat(MAX_MESSAGE);
+        assert!(printable(&long).len() <= MAX_MESSAGE + "…".len());
+    }
+
+    #[test]
+    fn a_log_budget_runs_out_and_counts_what_was_lost() {
+        let mut budget = LogBudget::new(2);
+        assert!(matches!(budget.take(), Budget::Taken));
+        assert!(matches!(budget.take(), Budget::Taken));
+        assert!(matches!(budget.take(), Budget::Spent));
+        budget.second = std::time::Instant::now()
+            .checked_sub(std::time::Duration::from_secs(2))
+            .expect("up for 2 s");
+        assert!(matches!(budget.take(), Budget::Refilled { lost: 1 }));
+    }
+}

@@ -1,0 +1,427 @@
+//! One instance of a component: a sandbox with its own memory, and the calls into it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use wasmtime::component::{
+    ComponentExportIndex, ComponentNamedList, Instance as Wasm, Lift, Lower, ResourceAny,
+};
+use wasmtime::component::{ResourceTable, TypedFunc};
+use wasmtime::{ResourceLimiter, Store, Trap};
+use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
+
+use crate::bindings::{self, RequestVerdict, ResponseVerdict, types};
+use crate::component::Exports;
+use crate::engine::TICK;
+use crate::exchange::Exchange;
+use crate::failure::FailureKind;
+use crate::imports::LogBudget;
+use crate::plugin::{Limits, Plugin, StartError};
+use crate::stdio::LogStream;
+
+/// A mistake in a plugin's configuration, as the plugin itself found it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConfigError {
+    /// Dotted path from the plugin's `config` table; empty for the table itself.
+    pub path: String,
+    /// What is wrong and what would be right.
+    pub message: String,
+}
+
+/// What the host keeps for an instance, and its imports work on.
+pub(crate) struct State {
+    pub(crate) plugin: Arc<str>,
+    pub(crate) phase: Phase,
+    /// Route and request id of the exchange whose body is being transformed, for log lines.
+    pub(crate) body_of: Option<(Arc<str>, Arc<str>)>,
+    pub(crate) log_budget: LogBudget,
+    memory: MemoryLimit,
+    wasi: WasiCtx,
+    table: ResourceTable,
+}
+
+/// Which call the instance is in.
+pub(crate) enum Phase {
+    /// `on-request`
+    Request(Box<Exchange>),
+    /// `on-response`
+    Response(Box<Exchange>),
+    /// A call without a current exchange; its name.
+    Other(&'static str),
+}
+
+impl WasiView for State {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        WasiCtxView {
+            ctx: &mut self.wasi,
+            table: &mut self.table,
+        }
+    }
+}
+
+/// Bounds what an instance may take, and remembers that it wanted more: a guest out of memory usually traps
+/// somewhere else, and the operator has to know why.
+struct MemoryLimit {
+    bytes: usize,
+    exceeded: bool,
+}
+
+/// Entries of all tables; a table holds function pointers, and compilers make a few thousand at most.
+const MAX_TABLE: usize = 100_000;
+
+impl ResourceLimiter for MemoryLimit {
+    fn memory_growing(
+        &mut self,
+        _: usize,
+        desired: usize,
+        _: Option<usize>,
+    ) -> wasmtime::Result<bool> {
+        let fits = desired <= self.bytes;
+        self.exceeded |= !fits;
+        Ok(fits)
+    }
+
+    fn table_growing(
+        &mut self,
+        _: usize,
+        desired: usize,
+        _: Option<usize>,
+    ) -> wasmtime::Result<bool> {
+        Ok(desired <= MAX_TABLE)
+    }
+}
+
+type Fallible<T> = (Result<T, types::Failure>,);
+
+/// The functions of the guest, looked up and checked once.
+struct Calls {
+    configure: TypedFunc<(String,), (Result<(), Vec<bindings::ConfigError>>,)>,
+    config_schema: TypedFunc<(), (String,)>,
+    on_request: Option<TypedFunc<(), Fallible<RequestVerdict>>>,
+    on_response: Option<TypedFunc<(), Fallible<ResponseVerdict>>>,
+    push: Option<TypedFunc<(ResourceAny, Bytes), Fallible<Bytes>>>,
+    finish: Option<TypedFunc<(ResourceAny,), Fallible<Bytes>>>,
+}
+
+pub(crate) struct Instance {
+    store: Store<State>,
+    calls: Calls,
+    limits: Limits,
+    /// Every call has to run on a fiber, because an import may wait.
+    waits: bool,
+    /// In a call. Still set when the next one comes: the last was abandoned half-way.
+    entered: bool,
+    dead: bool,
+}
+
+impl Instance {
+    /// Makes an instance that is not configured yet.
+    pub(crate) async fn new(plugin: &Plugin) -> Result<Self, StartError> {
+        let component = plugin.component();
+        let limits = plugin.limits();
+        let mut store = Store::new(component.pre.engine(), State::new(plugin));
+        store.limiter(|state| &mut state.memory);
+        store.set_epoch_deadline(ticks(limits.start));
+        let made = match component.waits {
+            true => component.pre.instantiate_async(&mut store).await,
+            false => component.pre.instantiate(&mut store),
+        };
+        match made.and_then(|wasm| Calls::find(&mut store, &wasm, &component.exports)) {
+            Ok(calls) => Ok(Self {
+                store,
+                calls,
+                limits,
+                waits: component.waits,
+                entered: false,
+                dead: false,
+            }),
+            Err(error) => Err(StartError::Failed(explain(
+                &error,
+                limits.start,
+                &store.data().memory,
+            ))),
+        }
+    }
+
+    /// Gives the instance its configuration: a JSON object.
+    pub(crate) async fn configure(&mut self, config: &str) -> Result<(), StartError> {
+        let configure = self.calls.configure;
+        let phase = Phase::Other("configure");
+        let (_, result) = self
+            .call(&configure, (config.to_owned(),), phase, self.limits.start)
+            .await;
+        let errors = match result {
+            Ok((Ok(()),)) => return Ok(()),
+            Ok((Err(errors),)) => errors,
+            Err(kind) => return Err(StartError::Failed(kind)),
+        };
+        let errors = errors.into_iter().map(|e| ConfigError {
+            path: e.path,
+            message: e.message,
+        });
+        Err(StartError::Config(errors.collect()))
+    }
+
+    /// The JSON Schema of the configuration, or the empty string.
+    pub(crate) async fn config_schema(&mut self) -> Result<String, StartError> {
+        let schema = self.calls.config_schema;
+        let (_, result) = self
+            .call(
+                &schema,
+                (),
+                Phase::Other("config-schema"),
+                self.limits.start,
+            )
+            .await;
+        result.map(|(schema,)| schema).map_err(StartError::Failed)
+    }
+
+    /// Whether another call may be made.
+    pub(crate) fn is_usable(&self) -> bool {
+        !self.dead && !self.entered
+    }
+
+    pub(crate) async fn on_request(
+        &mut self,
+        exchange: Box<Exchange>,
+    ) -> (Box<Exchange>, Result<RequestVerdict, FailureKind>) {
+        let Some(hook) = self.calls.on_request else {
+            return (exchange, Ok(RequestVerdict::Next));
+        };
+        let (phase, result) = self
+            .call(&hook, (), Phase::Request(exchange), self.limits.deadline)
+            .await;
+        (phase.into_exchange(), flatten(result))
+    }
+
+    pub(crate) async fn on_response(
+        &mut self,
+        exchange: Box<Exchange>,
+    ) -> (Box<Exchange>, Result<ResponseVerdict, FailureKind>) {
+        let Some(hook) = self.calls.on_response else {
+            return (exchange, Ok(ResponseVerdict::Next));
+        };
+        let (phase, result) = self
+            .call(&hook, (), Phase::Response(exchange), self.limits.deadline)
+            .await;
+        (phase.into_exchange(), flatten(result))
+    }
+
+    pub(crate) async fn push(
+        &mut self,
+        transform: ResourceAny,
+        chunk: Bytes,
+        body_of: &(Arc<str>, Arc<str>),
+    ) -> Result<Bytes, FailureKind> {
+        let Some(push) = self.calls.push else {
+            return Err(no_transform());
+        };
+        self.store.data_mut().body_of = Some(body_of.clone());
+        let phase = Phase::Other("transform.push");
+        let (_, result) = self
+            .call(&push, (transform, chunk), phase, self.limits.deadline)
+            .await;
+        flatten(result)
+    }
+
+    pub(crate) async fn finish(
+        &mut self,
+        transform: ResourceAny,
+        body_of: &(Arc<str>, Arc<str>),
+    ) -> Result<Bytes, FailureKind> {
+        let Some(finish) = self.calls.finish else {
+            return Err(no_transform());
+        };
+        self.store.data_mut().body_of = Some(body_of.clone());
+        let phase = Phase::Other("transform.finish");
+        let (_, result) = self
+            .call(&finish, (transform,), phase, self.limits.deadline)
+            .await;
+        flatten(result)
+    }
+
+    /// Ends the life of a transform whose body is over.
+    pub(crate) async fn drop_transform(
+        &mut self,
+        transform: ResourceAny,
+    ) -> Result<(), FailureKind> {
+        let deadline = self.limits.deadline;
+        self.enter(Phase::Other("transform.drop"), deadline);
+        let dropped = match self.waits {
+            true => transform.resource_drop_async(&mut self.store).await,
+            false => transform.resource_drop(&mut self.store),
+        };
+        self.leave(dropped, deadline).1
+    }
+
+    /// Calls the guest in a phase, and gives back what the phase held.
+    async fn call<P, R>(
+        &mut self,
+        function: &TypedFunc<P, R>,
+        params: P,
+        phase: Phase,
+        deadline: Duration,
+    ) -> (Phase, Result<R, FailureKind>)
+    where
+        P: ComponentNamedList + Lower + Send + Sync,
+        R: ComponentNamedList + Lift + Send + Sync + 'static,
+    {
+        self.enter(phase, deadline);
+        let called = match self.waits {
+            true => self.call_and_wait(function, params, deadline).await,
+            false => function.call(&mut self.store, params),
+        };
+        self.leave(called, deadline)
+    }
+
+    /// The epoch bounds how long the guest computes, the timeout how long its imports wait.
+    async fn call_and_wait<P, R>(
+        &mut self,
+        function: &TypedFunc<P, R>,
+        params: P,
+        deadline: Duration,
+    ) -> wasmtime::Result<R>
+    where
+        P: ComponentNamedList + Lower + Send + Sync,
+        R: ComponentNamedList + Lift + Send + Sync + 'static,
+    {
+        match tokio::time::timeout(deadline, function.call_async(&mut self.store, params)).await {
+            Ok(called) => called,
+            Err(_) => Err(Trap::Interrupt.into()),
+        }
+    }
+
+    fn enter(&mut self, phase: Phase, deadline: Duration) {
+        self.entered = true;
+        self.store.set_epoch_deadline(ticks(deadline));
+        self.store.data_mut().phase = phase;
+    }
+
+    fn leave<R>(
+        &mut self,
+        called: wasmtime::Result<R>,
+        deadline: Duration,
+    ) -> (Phase, Result<R, FailureKind>) {
+        self.entered = false;
+        let state = self.store.data_mut();
+        let phase = std::mem::replace(&mut state.phase, Phase::Other("no call"));
+        state.body_of = None;
+        let result = called.map_err(|error| explain(&error, deadline, &state.memory));
+        self.dead |= result.is_err();
+        (phase, result)
+    }
+}
+
+impl Calls {
+    fn find(store: &mut Store<State>, wasm: &Wasm, exports: &Exports) -> wasmtime::Result<Self> {
+        Ok(Self {
+            configure: typed(store, wasm, exports.configure, "lifecycle.configure")?,
+            config_schema: typed(
+                store,
+                wasm,
+                exports.config_schema,
+                "lifecycle.config-schema",
+            )?,
+            on_request: exports
+                .on_request
+                .map(|f| typed(store, wasm, f, "request-hook.on-request"))
+                .transpose()?,
+            on_response: exports
+                .on_response
+                .map(|f| typed(store, wasm, f, "response-hook.on-response"))
+                .transpose()?,
+            push: exports
+                .push
+                .map(|f| typed(store, wasm, f, "transform.push"))
+                .transpose()?,
+            finish: exports
+                .finish
+                .map(|f| typed(store, wasm, f, "transform.finish"))
+                .transpose()?,
+        })
+    }
+}
+
+fn typed<P, R>(
+    store: &mut Store<State>,
+    wasm: &Wasm,
+    export: ComponentExportIndex,
+    name: &'static str,
+) -> wasmtime::Result<TypedFunc<P, R>>
+where
+    P: ComponentNamedList + Lower,
+    R: ComponentNamedList + Lift,
+{
+    wasm.get_typed_func(store, export)
+        .map_err(|e| e.context(format!("`{name}` has another shape than the contract's")))
+}
+
+impl State {
+    fn new(plugin: &Plugin) -> Self {
+        let limits = plugin.limits();
+        let log = |stream| LogStream {
+            plugin: plugin.name().clone(),
+            stream,
+        };
+        // Nothing else is granted: no environment, no arguments, no files, no network.
+        let wasi = WasiCtxBuilder::new()
+            .stdout(log("stdout"))
+            .stderr(log("stderr"))
+            .build();
+        Self {
+            plugin: plugin.name().clone(),
+            phase: Phase::Other("start"),
+            body_of: None,
+            log_budget: LogBudget::new(limits.log_lines),
+            memory: MemoryLimit {
+                bytes: limits.memory,
+                exceeded: false,
+            },
+            wasi,
+            table: ResourceTable::new(),
+        }
+    }
+}
+
+impl Phase {
+    fn into_exchange(self) -> Box<Exchange> {
+        match self {
+            Self::Request(exchange) | Self::Response(exchange) => exchange,
+            Self::Other(call) => unreachable!("{call} was not entered with an exchange"),
+        }
+    }
+}
+
+/// Deadlines are counted in whole ticks, and the current one has already begun.
+fn ticks(limit: Duration) -> u64 {
+    let ticks = limit.as_nanos().div_ceil(TICK.as_nanos());
+    u64::try_from(ticks)
+        .unwrap_or(u64::MAX / 2)
+        .saturating_add(1)
+        .min(u64::MAX / 2)
+}
+
+fn flatten<T>(result: Result<Fallible<T>, FailureKind>) -> Result<T, FailureKind> {
+    match result?.0 {
+        Ok(value) => Ok(value),
+        Err(failure) => Err(FailureKind::Error(failure.reason)),
+    }
+}
+
+fn no_transform() -> FailureKind {
+    FailureKind::BadResult("a transform, without exporting the interface `transform`".into())
+}
+
+/// Tells the three ways to be stopped apart.
+fn explain(error: &wasmtime::Error, deadline: Duration, memory: &MemoryLimit) -> FailureKind {
+    if error.downcast_ref::<Trap>() == Some(&Trap::Interrupt) {
+        return FailureKind::Deadline(deadline);
+    }
+    if memory.exceeded {
+        return FailureKind::Memory(memory.bytes);
+    }
+    FailureKind::Trap {
+        message: format!("{error:#}"),
+    }
+}

@@ -1,0 +1,45 @@
+//! From a WebAssembly component to a configured plugin to hook calls, under wasmtime.
+//!
+//! This crate knows wasmtime and the types of HTTP; it knows no socket. In the order in which things happen:
+//!
+//! 1. [`Runtime`]: one per process. Compiles components, or takes them from the code cache ([`cache`]).
+//! 2. [`Component`]: a compiled `.wasm` file whose hooks were found from its type. Shared by all workers.
+//! 3. [`Plugin`]: a component with its configuration, grants and limits, under the name an operator gave it.
+//! 4. [`WorkerPlugin`]: a plugin's instances on one worker. Unshared, so a call takes no lock between threads.
+//! 5. [`Exchange`]: the request and response that a hook call is about.
+//! 6. [`Verdict`], or a [`PluginFailure`]: what comes back.
+//!
+//! A trap, an exceeded limit and an error value are different things here ([`FailureKind`]), because the operator
+//! has to do different things about them: mend the plugin, raise the limit, or look at what the plugin says.
+//!
+//! # Two engines
+//!
+//! wasmtime's support for concurrent component calls costs every call about half a microsecond, so hooks run on an
+//! engine without it. Components of `wasi:http` will get a second engine with it; nothing here assumes that there
+//! is only one.
+
+mod bindings;
+pub mod cache;
+mod component;
+mod engine;
+mod exchange;
+mod failure;
+mod head;
+mod imports;
+mod instance;
+mod plugin;
+mod stdio;
+mod verdict;
+
+pub use cache::CodeCache;
+pub use component::{Component, Hooks, LoadError};
+pub use engine::{Runtime, RuntimeError};
+pub use exchange::{Attributes, Exchange, Facts, HeadLimits, ResponseHead, Scheme};
+pub use failure::{FailureKind, PluginFailure};
+pub use head::is_authority;
+pub use instance::ConfigError;
+pub use plugin::{BodyTransform, Limits, Plugin, StartError, WorkerPlugin};
+pub use verdict::{FileReply, NotFound, Reply, ReplyBody, Verdict};
+
+/// Version of the contract (`witgate:plugin`) that this host speaks.
+pub const CONTRACT_VERSION: &str = "0.1.0";

@@ -1,0 +1,121 @@
+//! What a hook decided, checked.
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, StatusCode};
+
+use crate::bindings::types;
+use crate::head;
+use crate::plugin::BodyTransform;
+
+/// What a hook returned.
+#[derive(Debug)]
+pub enum Verdict {
+    /// Go on.
+    Next,
+    /// Send this instead.
+    Answer(Reply),
+    /// Go on and pass the body through this, as it comes.
+    Transform(BodyTransform),
+    /// Go on and pass the body through this, holding the head back until the body has been seen whole.
+    Hold(BodyTransform),
+}
+
+/// A response that a plugin made, fit to be sent.
+#[derive(Debug)]
+pub struct Reply {
+    /// 200..=599
+    pub status: StatusCode,
+    /// Without framing fields.
+    pub headers: HeaderMap,
+    /// What follows.
+    pub body: ReplyBody,
+}
+
+/// The body of a [`Reply`].
+#[derive(Debug)]
+pub enum ReplyBody {
+    /// None.
+    Empty,
+    /// All of it.
+    Bytes(Bytes),
+    /// A file under one of the plugin's mounts; the host opens it.
+    File(FileReply),
+}
+
+/// A file that the host is to serve.
+#[derive(Debug)]
+pub struct FileReply {
+    /// Absolute path as the plugin knows it; not yet checked against the mounts.
+    pub path: String,
+    /// What to send, with 404, when there is no such file.
+    pub not_found: Option<NotFound>,
+}
+
+/// The 404 in place of a missing file.
+#[derive(Debug)]
+pub struct NotFound {
+    /// `Content-Type`
+    pub content_type: HeaderValue,
+    /// The body.
+    pub body: Bytes,
+}
+
+impl Reply {
+    /// Checks what a guest returned. The error says what cannot be sent.
+    pub(crate) fn check(reply: types::Reply) -> Result<Self, String> {
+        let status = match StatusCode::from_u16(reply.status) {
+            Ok(status) if (200..=599).contains(&reply.status) => status,
+            _ => {
+                return Err(format!(
+                    "a status of {}, which is outside 200..=599",
+                    reply.status
+                ));
+            }
+        };
+        let mut headers = HeaderMap::with_capacity(reply.headers.len());
+        for header in reply.headers {
+            let name = header.name;
+            let refused = |e| format!("the header {name:?}: {}", explain(&e));
+            headers.append(
+                head::writable_name(&name).map_err(refused)?,
+                head::value(&header.value).map_err(refused)?,
+            );
+        }
+        let body = match reply.body {
+            types::ReplyBody::Empty => ReplyBody::Empty,
+            types::ReplyBody::Bytes(bytes) => ReplyBody::Bytes(bytes.into()),
+            types::ReplyBody::File(file) => {
+                let not_found = file.not_found.map(NotFound::check).transpose()?;
+                ReplyBody::File(FileReply {
+                    path: file.path,
+                    not_found,
+                })
+            }
+        };
+        Ok(Self {
+            status,
+            headers,
+            body,
+        })
+    }
+}
+
+impl NotFound {
+    fn check(not_found: types::NotFound) -> Result<Self, String> {
+        let refused = |e| format!("the `content-type` of `not-found`: {}", explain(&e));
+        let content_type = head::value(not_found.content_type.as_bytes()).map_err(refused)?;
+        Ok(Self {
+            content_type,
+            body: not_found.body.into(),
+        })
+    }
+}
+
+fn explain(error: &types::HeadError) -> &'static str {
+    match error {
+        types::HeadError::InvalidName => "not a legal name",
+        types::HeadError::InvalidValue => "not a legal value",
+        types::HeadError::Forbidden => "the host owns this field",
+        types::HeadError::TooLarge => "too large",
+    }
+}
