@@ -1,0 +1,224 @@
+//! The access log: one line per exchange, whatever became of it.
+
+use std::borrow::Cow;
+use std::cell::Cell;
+use std::net::IpAddr;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::{Method, StatusCode};
+use http_body::{Body as _, Frame, SizeHint};
+use witgate_runtime::Attributes;
+
+use crate::body::{Body, BodyError};
+use crate::connection::Activity;
+use crate::failure::Failure;
+use crate::head::Received;
+
+/// What is known of an exchange. The line is written when this is dropped: after the last byte of the response, at
+/// the end of the tunnel, or when the client went away.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    started: Instant,
+    method: Method,
+    pub(crate) listener: Arc<str>,
+    pub(crate) request_id: Arc<str>,
+    pub(crate) client: IpAddr,
+    pub(crate) host: Arc<str>,
+    /// Without the query, which may hold secrets.
+    pub(crate) path: String,
+    pub(crate) route: Arc<str>,
+    /// `host:port` of the endpoint, once one was chosen.
+    pub(crate) upstream: Option<Arc<str>>,
+    /// From the request's start to the head of the upstream's response.
+    pub(crate) upstream_time: Option<Duration>,
+    pub(crate) status: Option<StatusCode>,
+    pub(crate) received: Rc<Cell<u64>>,
+    pub(crate) sent: u64,
+    pub(crate) attributes: Attributes,
+    pub(crate) outcome: Outcome,
+}
+
+/// How an exchange ended.
+#[derive(Debug, Default)]
+pub(crate) enum Outcome {
+    /// The client went away before its response was complete.
+    #[default]
+    Aborted,
+    /// All was sent.
+    Complete,
+    /// Ended by one side's fault; the reason.
+    Failed(&'static str, Cow<'static, str>),
+}
+
+impl Entry {
+    pub(crate) fn new(method: Method, listener: Arc<str>, client: IpAddr) -> Self {
+        Self {
+            started: Instant::now(),
+            method,
+            listener,
+            request_id: Arc::from(""),
+            client,
+            host: Arc::from(""),
+            path: String::new(),
+            route: Arc::from(""),
+            upstream: None,
+            upstream_time: None,
+            status: None,
+            received: Rc::default(),
+            sent: 0,
+            attributes: Attributes::default(),
+            outcome: Outcome::default(),
+        }
+    }
+
+    /// Takes over what the head said.
+    pub(crate) fn note_head(&mut self, received: &Received, parts: &http::request::Parts) {
+        self.request_id = received.id.clone();
+        self.client = received.client;
+        self.host = received.authority.clone();
+        self.path = parts.uri.path().to_owned();
+    }
+
+    /// How long ago the exchange began.
+    pub(crate) fn elapsed(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    /// Notes the failure and answers it.
+    pub(crate) fn fail(&mut self, failure: &Failure) {
+        self.outcome = Outcome::Failed(failure.side.as_str(), failure.reason.clone());
+    }
+
+    fn attributes(&self) -> String {
+        let mut text = String::new();
+        for (plugin, note, value) in self.attributes.iter() {
+            let separator = if text.is_empty() { "" } else { " " };
+            text.push_str(&format!(
+                "{separator}{plugin}.{note}={}",
+                value.escape_debug()
+            ));
+        }
+        text
+    }
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        let (outcome, fault, reason) = match &self.outcome {
+            Outcome::Complete => ("complete", "", ""),
+            Outcome::Aborted => ("aborted", "client", "the client went away"),
+            Outcome::Failed(side, reason) => ("failed", *side, &**reason),
+        };
+        tracing::info!(
+            target: "access",
+            request_id = &*self.request_id,
+            listener = &*self.listener,
+            route = &*self.route,
+            client = %self.client,
+            host = &*self.host,
+            method = %self.method,
+            path = self.path,
+            status = self.status.map_or(0, |status| status.as_u16()),
+            upstream = self.upstream.as_deref().unwrap_or(""),
+            bytes_received = self.received.get(),
+            bytes_sent = self.sent,
+            duration_ms = milliseconds(self.started.elapsed()),
+            upstream_ms = self.upstream_time.map(milliseconds),
+            attributes = self.attributes(),
+            outcome,
+            fault,
+            reason,
+            "exchange"
+        );
+    }
+}
+
+/// With microseconds behind the point.
+fn milliseconds(time: Duration) -> f64 {
+    (time.as_secs_f64() * 1e6).round() / 1e3
+}
+
+/// A response body that knows its entry.
+#[derive(Debug)]
+pub(crate) struct Accounted {
+    body: Body,
+    entry: Option<Box<Entry>>,
+    /// Of the connection that it goes out on.
+    activity: Option<Arc<Activity>>,
+}
+
+impl Drop for Accounted {
+    fn drop(&mut self) {
+        if let Some(activity) = &self.activity {
+            activity.idle();
+        }
+    }
+}
+
+impl Accounted {
+    /// Nothing, of which nothing is logged.
+    pub(crate) fn without_entry() -> Self {
+        Self {
+            body: Body::empty(),
+            entry: None,
+            activity: None,
+        }
+    }
+
+    pub(crate) fn new(body: Body, mut entry: Box<Entry>) -> Self {
+        if body.is_end_stream() && matches!(entry.outcome, Outcome::Aborted) {
+            entry.outcome = Outcome::Complete;
+        }
+        Self {
+            body,
+            entry: Some(entry),
+            activity: None,
+        }
+    }
+
+    /// Tells the connection when this body has ended, so that its idle time begins.
+    pub(crate) fn mark_end_in(&mut self, activity: Arc<Activity>) {
+        self.activity = Some(activity);
+    }
+}
+
+impl http_body::Body for Accounted {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let this = &mut *self;
+        let polled = Pin::new(&mut this.body).poll_frame(cx);
+        let Some(entry) = &mut this.entry else {
+            return polled;
+        };
+        match &polled {
+            Poll::Ready(Some(Ok(frame))) => {
+                entry.sent += frame.data_ref().map_or(0, |data| data.len() as u64)
+            }
+            Poll::Ready(Some(Err(error))) => entry.fail(&Failure::response_body(error)),
+            Poll::Ready(None) | Poll::Pending => {}
+        }
+        let ended = matches!(polled, Poll::Ready(None)) || this.body.is_end_stream();
+        if ended && matches!(entry.outcome, Outcome::Aborted) {
+            entry.outcome = Outcome::Complete;
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}

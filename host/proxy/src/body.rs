@@ -1,0 +1,347 @@
+//! Bodies on their way, in either direction.
+
+use std::cell::Cell;
+use std::future::Future;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http::HeaderMap;
+use http_body::{Body as _, Frame, SizeHint};
+use http_body_util::BodyExt as _;
+use hyper::body::Incoming;
+use tokio::time::{Instant, Sleep};
+use witgate_runtime::{BodyTransform, PluginFailure};
+
+use crate::file::FileBody;
+use crate::upstream::Lease;
+
+/// A body: of one piece, from a connection, from a file, or one of these passed through a plugin.
+#[derive(Debug)]
+pub(crate) struct Body(Kind);
+
+#[derive(Debug)]
+enum Kind {
+    /// `None` when it was taken, or was empty to begin with.
+    Full(Option<Bytes>),
+    Stream(Stream),
+    File(FileBody),
+    Transformed(Box<Transformed>),
+}
+
+/// Why a body ended before its end.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum BodyError {
+    #[error("{0}")]
+    Read(#[from] hyper::Error),
+    #[error("nothing came for {0:?}")]
+    Stalled(Duration),
+    #[error("over {0} bytes")]
+    TooLarge(u64),
+    #[error("{0}")]
+    Plugin(#[from] PluginFailure),
+    #[error("{0}")]
+    File(#[from] std::io::Error),
+}
+
+impl Body {
+    pub(crate) fn empty() -> Self {
+        Self(Kind::Full(None))
+    }
+
+    pub(crate) fn full(bytes: impl Into<Bytes>) -> Self {
+        Self(Kind::Full(
+            Some(bytes.into()).filter(|bytes| !bytes.is_empty()),
+        ))
+    }
+
+    pub(crate) fn file(file: FileBody) -> Self {
+        Self(Kind::File(file))
+    }
+
+    /// A client's request body: bounded in size and in how long it may pause, its bytes counted.
+    pub(crate) fn request(
+        incoming: Incoming,
+        limit: Option<u64>,
+        pause: Duration,
+        count: Rc<Cell<u64>>,
+    ) -> Self {
+        if incoming.is_end_stream() {
+            return Self::empty();
+        }
+        Self(Kind::Stream(Stream {
+            incoming,
+            pause: Pause::new(pause),
+            limit,
+            count: Some(count),
+            lease: None,
+        }))
+    }
+
+    /// An upstream's response body. The connection goes back to its pool when the body has ended.
+    pub(crate) fn response(incoming: Incoming, pause: Duration, lease: Lease) -> Self {
+        if incoming.is_end_stream() {
+            lease.release();
+            return Self::empty();
+        }
+        let lease = Some(lease);
+        Self(Kind::Stream(Stream {
+            incoming,
+            pause: Pause::new(pause),
+            limit: None,
+            count: None,
+            lease,
+        }))
+    }
+
+    /// The same body, passed through a plugin.
+    pub(crate) fn transformed(self, transform: BodyTransform) -> Self {
+        Self(Kind::Transformed(Box::new(Transformed {
+            source: self,
+            step: Step::Read(transform),
+            trailers: None,
+        })))
+    }
+
+    /// The same body, passed through a plugin and read to its end.
+    pub(crate) async fn held(self, transform: BodyTransform) -> Result<Self, BodyError> {
+        let limit = transform.held_body_limit();
+        let too_large = transform.held_body_exceeded();
+        let mut body = self.transformed(transform);
+        let mut whole = BytesMut::new();
+        while let Some(frame) = body.frame().await {
+            if let Ok(data) = frame?.into_data() {
+                if whole.len() + data.len() > limit {
+                    return Err(too_large.into());
+                }
+                whole.extend_from_slice(&data);
+            }
+        }
+        Ok(Self::full(whole))
+    }
+
+    /// Its length, where that is known.
+    pub(crate) fn exact_size(&self) -> Option<u64> {
+        self.size_hint().exact()
+    }
+}
+
+impl http_body::Body for Body {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match &mut self.0 {
+            Kind::Full(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+            Kind::Stream(stream) => stream.poll_frame(cx),
+            Kind::File(file) => Poll::Ready(file.next().map(|bytes| Ok(Frame::data(bytes?)))),
+            Kind::Transformed(transformed) => transformed.poll_frame(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.0 {
+            Kind::Full(bytes) => bytes.is_none(),
+            Kind::Stream(stream) => stream.incoming.is_end_stream(),
+            Kind::File(file) => file.is_end(),
+            Kind::Transformed(transformed) => {
+                matches!(transformed.step, Step::Ended) && transformed.trailers.is_none()
+            }
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.0 {
+            Kind::Full(bytes) => {
+                SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64))
+            }
+            Kind::Stream(stream) => stream.incoming.size_hint(),
+            Kind::File(file) => SizeHint::with_exact(file.left()),
+            Kind::Transformed(_) => SizeHint::default(),
+        }
+    }
+}
+
+/// A body from a connection.
+#[derive(Debug)]
+struct Stream {
+    incoming: Incoming,
+    pause: Pause,
+    /// Bytes that may still come.
+    limit: Option<u64>,
+    count: Option<Rc<Cell<u64>>>,
+    lease: Option<Lease>,
+}
+
+impl Stream {
+    fn poll_frame(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let Poll::Ready(frame) = Pin::new(&mut self.incoming).poll_frame(cx) else {
+            ready!(self.pause.poll_over(cx));
+            return Poll::Ready(Some(Err(BodyError::Stalled(self.pause.limit))));
+        };
+        self.pause.ended();
+        // The sender stops polling once it has seen the announced length, so the end is looked for here.
+        if (frame.is_none() || self.incoming.is_end_stream())
+            && let Some(lease) = self.lease.take()
+        {
+            lease.release();
+        }
+        Poll::Ready(match frame {
+            Some(Ok(frame)) => Some(self.admit(frame)),
+            Some(Err(error)) => Some(Err(error.into())),
+            None => None,
+        })
+    }
+
+    fn admit(&mut self, frame: Frame<Bytes>) -> Result<Frame<Bytes>, BodyError> {
+        let Some(data) = frame.data_ref() else {
+            return Ok(frame);
+        };
+        let length = data.len() as u64;
+        if let Some(count) = &self.count {
+            count.set(count.get() + length);
+            if let Some(limit) = self.limit
+                && count.get() > limit
+            {
+                return Err(BodyError::TooLarge(limit));
+            }
+        }
+        Ok(frame)
+    }
+}
+
+/// How long nothing has come. The timer exists only once something had to be waited for.
+#[derive(Debug)]
+struct Pause {
+    limit: Duration,
+    timer: Option<Pin<Box<Sleep>>>,
+    running: bool,
+}
+
+impl Pause {
+    fn new(limit: Duration) -> Self {
+        Self {
+            limit,
+            timer: None,
+            running: false,
+        }
+    }
+
+    fn poll_over(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let limit = self.limit;
+        let timer = self
+            .timer
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep(limit)));
+        if !self.running {
+            self.running = true;
+            timer.as_mut().reset(Instant::now() + limit);
+        }
+        timer.as_mut().poll(cx)
+    }
+
+    fn ended(&mut self) {
+        self.running = false;
+    }
+}
+
+type Called<T> = Pin<Box<dyn Future<Output = (T, Result<Bytes, PluginFailure>)>>>;
+
+/// A body that passes through a plugin, one call at a time.
+struct Transformed {
+    source: Body,
+    step: Step,
+    trailers: Option<HeaderMap>,
+}
+
+enum Step {
+    /// Wait for the next piece.
+    Read(BodyTransform),
+    /// The plugin has a piece.
+    Push(Called<BodyTransform>),
+    /// The plugin knows that there is no more.
+    Finish(Called<()>),
+    Ended,
+}
+
+impl std::fmt::Debug for Transformed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Transformed")
+            .field("source", &self.source)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Transformed {
+    fn poll_frame(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        loop {
+            match std::mem::replace(&mut self.step, Step::Ended) {
+                Step::Read(transform) => match Pin::new(&mut self.source).poll_frame(cx) {
+                    Poll::Pending => {
+                        self.step = Step::Read(transform);
+                        return Poll::Pending;
+                    }
+                    Poll::Ready(Some(Err(error))) => return Poll::Ready(Some(Err(error))),
+                    Poll::Ready(Some(Ok(frame))) => self.step = self.take(frame, transform),
+                    Poll::Ready(None) => self.step = finish(transform),
+                },
+                Step::Push(mut call) => {
+                    let Poll::Ready((transform, pushed)) = call.as_mut().poll(cx) else {
+                        self.step = Step::Push(call);
+                        return Poll::Pending;
+                    };
+                    let bytes = match pushed {
+                        Ok(bytes) => bytes,
+                        Err(failure) => return Poll::Ready(Some(Err(failure.into()))),
+                    };
+                    self.step = Step::Read(transform);
+                    if !bytes.is_empty() {
+                        return Poll::Ready(Some(Ok(Frame::data(bytes))));
+                    }
+                }
+                Step::Finish(mut call) => {
+                    let Poll::Ready(((), finished)) = call.as_mut().poll(cx) else {
+                        self.step = Step::Finish(call);
+                        return Poll::Pending;
+                    };
+                    match finished {
+                        Ok(bytes) if bytes.is_empty() => {}
+                        Ok(bytes) => return Poll::Ready(Some(Ok(Frame::data(bytes)))),
+                        Err(failure) => return Poll::Ready(Some(Err(failure.into()))),
+                    }
+                }
+                Step::Ended => {
+                    return Poll::Ready(self.trailers.take().map(|t| Ok(Frame::trailers(t))));
+                }
+            }
+        }
+    }
+
+    fn take(&mut self, frame: Frame<Bytes>, mut transform: BodyTransform) -> Step {
+        match frame.into_data() {
+            Ok(bytes) => Step::Push(Box::pin(async move {
+                let pushed = transform.push(bytes).await;
+                (transform, pushed)
+            })),
+            // Trailers come last; what the plugin still has goes before them.
+            Err(frame) => {
+                self.trailers = frame.into_trailers().ok();
+                finish(transform)
+            }
+        }
+    }
+}
+
+fn finish(transform: BodyTransform) -> Step {
+    Step::Finish(Box::pin(async move { ((), transform.finish().await) }))
+}

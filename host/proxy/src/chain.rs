@@ -1,0 +1,237 @@
+//! The plugins of a route: request hooks in their order, response hooks in reverse.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use http::{Extensions, HeaderValue, Response, StatusCode, header};
+use witgate_runtime::{
+    BodyTransform, Exchange, PluginFailure, Reply, ResponseHead, Verdict, WorkerPlugin,
+};
+
+use crate::body::Body;
+use crate::config::OnFailure;
+use crate::failure::Failure;
+use crate::file::Mount;
+use crate::reply;
+
+/// One plugin of a chain, on this worker.
+#[derive(Debug, Clone)]
+pub(crate) struct Link {
+    pub(crate) plugin: Rc<WorkerPlugin>,
+    pub(crate) on_failure: OnFailure,
+    pub(crate) mounts: Arc<[Mount]>,
+}
+
+/// What the request hooks came to.
+#[derive(Debug)]
+pub(crate) enum Forward {
+    /// All let it pass; this is the body to send on.
+    Passed(Body),
+    /// The plugin at this place answered; those before it see the response.
+    Answered { at: usize, response: Response<Body> },
+    /// A plugin failed, and its policy is to end the exchange.
+    Failed(Failure),
+}
+
+/// Calls the request hooks.
+pub(crate) async fn forward(
+    chain: &[Link],
+    mut exchange: Box<Exchange>,
+    mut body: Body,
+) -> (Box<Exchange>, Forward) {
+    for (at, link) in chain.iter().enumerate() {
+        if !link.plugin.plugin().hooks().request {
+            continue;
+        }
+        let verdict;
+        (exchange, verdict) = link.plugin.on_request(exchange).await;
+        match link.judge(verdict, &exchange) {
+            Ok(Verdict::Next) => {}
+            Ok(Verdict::Answer(answer)) => {
+                return match link.answer(answer, &exchange) {
+                    Ok(response) => (exchange, Forward::Answered { at, response }),
+                    Err(failure) => (exchange, Forward::Failed(failure)),
+                };
+            }
+            Ok(Verdict::Transform(transform)) => {
+                body = pass(body, transform);
+                exchange.request.headers.remove(header::CONTENT_LENGTH);
+            }
+            Ok(Verdict::Hold(transform)) => {
+                body = match hold(body, transform).await {
+                    Ok(body) => body,
+                    Err(error) => {
+                        return (exchange, Forward::Failed(Failure::request_body(&error)));
+                    }
+                };
+                set_length(&mut exchange.request.headers, &body);
+            }
+            Err(failure) => return (exchange, Forward::Failed(failure)),
+        }
+    }
+    (exchange, Forward::Passed(body))
+}
+
+/// Calls the response hooks of the plugins that were passed.
+pub(crate) async fn back(
+    passed: &[Link],
+    mut exchange: Box<Exchange>,
+    response: Response<Body>,
+) -> (Box<Exchange>, Result<Response<Body>, Failure>) {
+    if passed
+        .iter()
+        .all(|link| !link.plugin.plugin().hooks().response)
+    {
+        return (exchange, Ok(response));
+    }
+    let (mut head, mut body, extensions) = take_apart(response);
+    for link in passed
+        .iter()
+        .rev()
+        .filter(|link| link.plugin.plugin().hooks().response)
+    {
+        let upgraded = head.status == StatusCode::SWITCHING_PROTOCOLS;
+        exchange.response = Some(head);
+        let verdict;
+        (exchange, verdict) = link.plugin.on_response(exchange).await;
+        head = exchange
+            .response
+            .take()
+            .expect("only this function takes a response out of its exchange");
+        match link.judge(verdict, &exchange) {
+            Ok(Verdict::Next) => {}
+            Ok(Verdict::Answer(_)) if upgraded => {
+                let name = link.plugin.plugin().name();
+                return (
+                    exchange,
+                    Err(Failure::plugin(format!(
+                        "plugin `{name}` answered a granted upgrade"
+                    ))),
+                );
+            }
+            Ok(Verdict::Answer(answer)) => match link.answer(answer, &exchange) {
+                Ok(response) => {
+                    let end_connection = head.end_connection;
+                    (head, body, _) = take_apart(response);
+                    head.end_connection |= end_connection;
+                }
+                Err(failure) => return (exchange, Err(failure)),
+            },
+            // Where there is no body, there is nothing to pass through.
+            Ok(Verdict::Transform(_) | Verdict::Hold(_)) if !has_body(&exchange, head.status) => {}
+            Ok(Verdict::Transform(transform)) => {
+                body = pass(body, transform);
+                head.headers.remove(header::CONTENT_LENGTH);
+                now_different(&mut head);
+            }
+            Ok(Verdict::Hold(transform)) => {
+                body = match hold(body, transform).await {
+                    Ok(body) => body,
+                    Err(error) => return (exchange, Err(Failure::response_body(&error))),
+                };
+                set_length(&mut head.headers, &body);
+                now_different(&mut head);
+            }
+            Err(failure) => return (exchange, Err(failure)),
+        }
+    }
+    (exchange, Ok(put_together(head, body, extensions)))
+}
+
+impl Link {
+    /// Applies the plugin's policy to its failure.
+    fn judge(
+        &self,
+        verdict: Result<Verdict, PluginFailure>,
+        exchange: &Exchange,
+    ) -> Result<Verdict, Failure> {
+        match verdict {
+            Ok(verdict) => Ok(verdict),
+            Err(failure) if self.on_failure == OnFailure::Open => {
+                let facts = &exchange.facts;
+                tracing::warn!(
+                    request_id = &*facts.id,
+                    route = &*facts.route,
+                    kind = failure.kind.label(),
+                    "{failure}; skipped (`on-failure = \"open\"`)"
+                );
+                Ok(Verdict::Next)
+            }
+            Err(failure) => Err(failure.into()),
+        }
+    }
+
+    fn answer(&self, answer: Reply, exchange: &Exchange) -> Result<Response<Body>, Failure> {
+        reply::of_plugin(
+            answer,
+            &self.mounts,
+            &exchange.request.method,
+            &exchange.request.headers,
+        )
+    }
+}
+
+fn pass(body: Body, transform: BodyTransform) -> Body {
+    body.transformed(transform)
+}
+
+async fn hold(body: Body, transform: BodyTransform) -> Result<Body, crate::body::BodyError> {
+    body.held(transform).await
+}
+
+fn set_length(headers: &mut http::HeaderMap, body: &Body) {
+    let length = body.exact_size().expect("a held body is of one piece");
+    headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+}
+
+/// A body that a plugin rewrote is another representation: a strong validator would claim that it is the same
+/// (RFC 9110 §8.8.1), and ranges of the original do not apply.
+fn now_different(head: &mut ResponseHead) {
+    head.headers.remove(header::ACCEPT_RANGES);
+    if let Some(etag) = head.headers.get_mut(header::ETAG)
+        && !etag.as_bytes().starts_with(b"W/")
+    {
+        let weak = [b"W/", etag.as_bytes()].concat();
+        *etag = HeaderValue::from_bytes(&weak)
+            .expect("an entity tag with W/ before it is a legal value");
+    }
+}
+
+fn has_body(exchange: &Exchange, status: StatusCode) -> bool {
+    exchange.request.method != http::Method::HEAD
+        && !matches!(
+            status,
+            StatusCode::SWITCHING_PROTOCOLS | StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED
+        )
+}
+
+fn take_apart(response: Response<Body>) -> (ResponseHead, Body, Extensions) {
+    let (parts, body) = response.into_parts();
+    let mut headers = parts.headers;
+    // `Connection` is the host's; of what stands in it only the wish to end the connection matters here.
+    let end_connection = headers
+        .remove(header::CONNECTION)
+        .is_some_and(|value| value == "close");
+    (
+        ResponseHead {
+            status: parts.status,
+            headers,
+            end_connection,
+        },
+        body,
+        parts.extensions,
+    )
+}
+
+fn put_together(head: ResponseHead, body: Body, extensions: Extensions) -> Response<Body> {
+    let mut response = Response::new(body);
+    *response.status_mut() = head.status;
+    *response.headers_mut() = head.headers;
+    *response.extensions_mut() = extensions;
+    if head.end_connection {
+        response
+            .headers_mut()
+            .insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
+}

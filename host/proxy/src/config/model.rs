@@ -1,0 +1,316 @@
+//! What a valid configuration is: resolved values, every reference already checked.
+//!
+//! Nothing here can be wrong in itself; what can be wrong is found while a [`Document`](super::Document) is read.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{HeaderName, HeaderValue, Method, StatusCode};
+use ipnet::IpNet;
+
+use super::Location;
+
+/// A whole configuration file, without the parts that other crates own (`[chrome]`).
+#[derive(Debug)]
+pub struct Config {
+    /// `[server]`
+    pub server: Server,
+    /// `[[listener]]`, in file order; at least one.
+    pub listeners: Vec<Listener>,
+    /// `[[route]]`, in file order.
+    pub routes: Vec<Route>,
+    /// `[upstream.NAME]`
+    pub upstreams: BTreeMap<Arc<str>, Upstream>,
+    /// `[plugin.NAME]`
+    pub plugins: BTreeMap<Arc<str>, Plugin>,
+}
+
+/// `[server]`: what holds for the whole process.
+#[derive(Debug, Clone)]
+pub struct Server {
+    /// `workers`: threads that serve, each with its own event loop. Default: one per core this process may use.
+    pub workers: usize,
+    /// `trusted-proxies`: peers whose `X-Forwarded-For`, `-Proto` and `-Host` are believed. Default: none.
+    pub trusted_proxies: Vec<IpNet>,
+    /// `shutdown-grace`: how long in-flight exchanges may take to end after a stop was asked for. Default `30s`.
+    pub shutdown_grace: Duration,
+    /// `code-cache`: directory of compiled components. Default `$XDG_CACHE_HOME/witgate`; `false` turns it off.
+    pub code_cache: CodeCache,
+}
+
+/// `server.code-cache`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CodeCache {
+    /// Not set: the user's cache directory.
+    Default,
+    /// `false`
+    Off,
+    /// A directory, created with mode 0700 when it is missing.
+    Directory(PathBuf),
+}
+
+/// `[[listener]]`
+#[derive(Debug, Clone)]
+pub struct Listener {
+    /// `name`: unique.
+    pub name: Arc<str>,
+    /// `bind`: address and port, `0.0.0.0:9222`, `[::]:80`; port 0 lets the kernel choose.
+    pub bind: SocketAddr,
+    /// `limits`
+    pub limits: ListenerLimits,
+    /// Where `bind` stands in the file, for the message when the address cannot be bound.
+    pub bind_location: Location,
+}
+
+/// `[listener.limits]`: what one client may ask for.
+#[derive(Debug, Clone)]
+pub struct ListenerLimits {
+    /// `connections`: open at once, over all workers. More wait in the kernel's queue. Default 10,000.
+    pub connections: usize,
+    /// `header-count`: fields in one request head. Default 100, as nginx and Apache allow; more is a 431.
+    pub header_count: usize,
+    /// `header-size`: bytes of one request head. Default `64KiB`; more is a 431.
+    pub header_size: usize,
+    /// `header-timeout`: from a connection's first byte to the end of the head. Default `10s`.
+    pub header_timeout: Duration,
+    /// `idle-timeout`: how long a kept-alive connection may stay without a request. Default `75s`, as nginx.
+    pub idle_timeout: Duration,
+    /// `body-size`: bytes of one request body; more is a 413. Default `none`: unlimited, since bodies are streamed.
+    pub body_size: Option<u64>,
+    /// `body-timeout`: how long a body, either way, may stay without a byte moving. Default `60s`.
+    pub body_timeout: Duration,
+}
+
+/// `[[route]]`
+#[derive(Debug, Clone)]
+pub struct Route {
+    /// `name`: unique. Default: `route-N` by position, from 1.
+    pub name: Arc<str>,
+    /// Index into [`Config::listeners`].
+    pub listener: usize,
+    /// `host`: names the client may have used, without port, lower case. Empty: any.
+    pub hosts: Vec<HostPattern>,
+    /// `path`: `/exact`, or `/prefix/*` which matches `/prefix`, `/prefix/` and all below. Default `/*`.
+    pub path: PathPattern,
+    /// `methods`. Empty: any.
+    pub methods: Vec<Method>,
+    /// `headers`: fields that must be there with exactly this value; one name several times with each of them.
+    pub headers: Vec<(HeaderName, HeaderValue)>,
+    /// `strip-prefix`: taken off the path before any plugin sees it. Every path that the route matches starts with
+    /// it, at the boundary of a segment: `/api` for `path = "/api/*"` or `"/api/v1/*"`.
+    pub strip_prefix: Option<Arc<str>>,
+    /// `plugins`: the chain, by name, each one present in [`Config::plugins`].
+    pub plugins: Vec<Arc<str>>,
+    /// `upstream` or `reply`; [`Destination::Plugins`] when there is neither and a plugin has to answer.
+    pub destination: Destination,
+    /// Where the route's header stands in the file.
+    pub location: Location,
+}
+
+/// One entry of `host`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum HostPattern {
+    /// `example.com`, `192.0.2.1`, `[2001:db8::1]`
+    Exact(Box<str>),
+    /// `*.example.com`: any name below, at any depth; holds `.example.com`.
+    Below(Box<str>),
+}
+
+/// `path`
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum PathPattern {
+    /// `/json/version`
+    Exact(Box<str>),
+    /// `/json/*` holds `/json`; `/*` holds the empty string.
+    Prefix(Box<str>),
+}
+
+/// Where a route ends.
+#[derive(Debug, Clone)]
+pub enum Destination {
+    /// `upstream = "NAME"`, present in [`Config::upstreams`].
+    Upstream(Arc<str>),
+    /// `reply = { status = 200, headers = { … }, body = "…" }`
+    Reply(FixedReply),
+    /// Neither: the last plugin has to answer; a request that none answers is a 404.
+    Plugins,
+}
+
+/// `reply`
+#[derive(Debug, Clone)]
+pub struct FixedReply {
+    /// `status`: 200..=599. Default 200.
+    pub status: StatusCode,
+    /// `headers`; framing headers are refused. With a body, `content-type` defaults to `text/plain; charset=utf-8`.
+    pub headers: Vec<(HeaderName, HeaderValue)>,
+    /// `body`: text. Default empty.
+    pub body: bytes::Bytes,
+}
+
+/// `[upstream.NAME]`
+#[derive(Debug, Clone)]
+pub struct Upstream {
+    /// `endpoints`: at least one, used in turn.
+    pub endpoints: Vec<Endpoint>,
+    /// `connect-timeout`: default `5s`.
+    pub connect_timeout: Duration,
+    /// `response-timeout`: from the request's last byte to the response's head. Default `60s`, as nginx.
+    pub response_timeout: Duration,
+    /// `idle-connections`: kept open per worker and endpoint. Default 64.
+    pub idle_connections: usize,
+    /// `idle-timeout`: how long an unused connection is kept. Default `60s`.
+    pub idle_timeout: Duration,
+    /// `health`: none by default.
+    pub health: Option<HealthCheck>,
+    /// Where the upstream stands in the file.
+    pub location: Location,
+}
+
+/// One `http://host:port` of `endpoints`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Endpoint {
+    /// Name or address to connect to, without brackets.
+    pub host: Arc<str>,
+    /// Default 80.
+    pub port: u16,
+    /// As written, for `Host`: `127.0.0.1:9223`.
+    pub authority: HeaderValue,
+}
+
+/// `health = { path = "/json/version", interval = "5s" }`
+#[derive(Debug, Clone)]
+pub struct HealthCheck {
+    /// `path`: asked for with GET; 200..=399 is healthy.
+    pub path: Arc<str>,
+    /// `interval`: default `5s`.
+    pub interval: Duration,
+    /// `timeout`: default `2s`.
+    pub timeout: Duration,
+}
+
+/// `[plugin.NAME]`. Its `Debug` leaves `config` out.
+#[derive(Clone)]
+pub struct Plugin {
+    /// NAME
+    pub name: Arc<str>,
+    /// `component`
+    pub component: ComponentSource,
+    /// `config` as JSON, with `${…}` replaced. Holds secrets: never log it.
+    pub config: serde_json::Value,
+    /// Where each key of `config` stands in the file.
+    pub config_locations: ConfigLocations,
+    /// `grant`
+    pub grant: Grant,
+    /// `limits`
+    pub limits: PluginLimits,
+    /// `on-failure`: `"closed"` (default) or `"open"`.
+    pub on_failure: OnFailure,
+    /// Where `component` stands in the file.
+    pub location: Location,
+}
+
+impl fmt::Debug for Plugin {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Plugin")
+            .field("name", &self.name)
+            .field("component", &self.component)
+            .field("config", &format_args!("<redacted>"))
+            .field("grant", &self.grant)
+            .field("limits", &self.limits)
+            .field("on_failure", &self.on_failure)
+            .finish_non_exhaustive()
+    }
+}
+
+/// `component`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ComponentSource {
+    /// `builtin:NAME`; whether there is one is for the binary to say.
+    Builtin(Arc<str>),
+    /// A path; a relative one starts at the configuration file's directory. The file exists.
+    Path(PathBuf),
+}
+
+/// Finds the line of a plugin's configuration key.
+#[derive(Debug, Clone)]
+pub struct ConfigLocations {
+    table: Location,
+    by_path: BTreeMap<String, Location>,
+}
+
+impl ConfigLocations {
+    /// Of a configuration without any key so far; `table` is where it stands, or would.
+    pub fn new(table: Location) -> Self {
+        Self {
+            table,
+            by_path: BTreeMap::new(),
+        }
+    }
+
+    /// Writes down where a key's value stands. `path` is dotted, list items by index from 0: `tokens.0.value`.
+    pub fn insert(&mut self, path: String, location: Location) {
+        self.by_path.insert(path, location);
+    }
+
+    /// Where the value at `path` stands; when there is none, the closest table or list around it. The empty path is
+    /// the whole configuration.
+    pub fn locate(&self, path: &str) -> Location {
+        let mut path = path;
+        loop {
+            if let Some(location) = self.by_path.get(path) {
+                return location.clone();
+            }
+            match path.rsplit_once('.') {
+                Some((parent, _)) => path = parent,
+                None => return self.table.clone(),
+            }
+        }
+    }
+}
+
+/// `[plugin.NAME.grant]`: nothing by default.
+#[derive(Debug, Clone, Default)]
+pub struct Grant {
+    /// `files = [{ path = "state", as = "/snapshots" }]`: directories that `file` replies may come from.
+    pub files: Vec<FileGrant>,
+}
+
+/// One entry of `grant.files`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileGrant {
+    /// `path`: a directory of the host. A relative one starts at the configuration file's directory.
+    pub path: PathBuf,
+    /// `as`: absolute path under which the plugin knows it.
+    pub mount: Box<str>,
+    /// Where it stands in the file.
+    pub location: Location,
+}
+
+/// `[plugin.NAME.limits]`
+#[derive(Debug, Clone)]
+pub struct PluginLimits {
+    /// `deadline`: run time of one hook or transform call. Default `50ms`.
+    pub deadline: Duration,
+    /// `start`: run time of instantiation and `configure`. Default `5s`.
+    pub start: Duration,
+    /// `memory`: linear memory of one instance. Default `64MiB`.
+    pub memory: usize,
+    /// `held-body`: bytes of a body that is held back. Default `1MiB`.
+    pub held_body: usize,
+    /// `log-lines`: per second and worker. Default 100.
+    pub log_lines: u32,
+}
+
+/// `on-failure`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnFailure {
+    /// The exchange ends with 500.
+    Closed,
+    /// The plugin is skipped.
+    Open,
+}

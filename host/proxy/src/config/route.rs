@@ -1,0 +1,241 @@
+//! Reads `[[route]]`.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::header::CONTENT_TYPE;
+use http::{HeaderValue, StatusCode};
+
+use super::http_shape::{headers, host, method, path_pattern, prefix, reply_headers};
+use super::model::{Destination, FixedReply, PathPattern, Route};
+use super::shape::{Located, integer, list, located, name, one_or_many, string, table};
+use super::suggest::{did_you_mean, enumerate};
+use super::{Item, Location, Problem, Section};
+
+/// Names that a route can refer to: all that are declared, also those whose declaration is wrong otherwise.
+pub(super) struct Names {
+    /// `None` when a listener has no readable name, so that a reference cannot be said to lead nowhere.
+    pub(super) listeners: Option<Vec<String>>,
+    pub(super) upstreams: Vec<String>,
+    pub(super) plugins: Vec<String>,
+}
+
+/// A route, and the places that only the checks across routes need.
+pub(super) struct Read {
+    pub(super) route: Route,
+    pub(super) name: Located<String>,
+    /// Dotted path of the table.
+    pub(super) path: String,
+    /// The place to point at when the route can never be reached.
+    pub(super) match_location: Location,
+}
+
+/// `position` counts from 1.
+pub(super) fn read(section: &mut Section<'_>, names: &Names, position: usize) -> Option<Read> {
+    let name = section
+        .optional("name", located(name))
+        .unwrap_or_else(|| Located {
+            value: format!("route-{position}"),
+            location: section.location(),
+            path: section.path().to_owned(),
+        });
+    let listener = read_listener(section, names);
+    let hosts = section.default("host", Vec::new(), one_or_many(host));
+    let path = section.optional("path", located(path_pattern));
+    let methods = section.default("methods", Vec::new(), list(method));
+    let headers = section.default("headers", Vec::new(), headers);
+    let strip_prefix = read_strip_prefix(section, path.as_ref());
+    let plugins = read_plugins(section, names);
+    let destination = read_destination(section, names, plugins.is_some());
+    let match_location = match &path {
+        Some(path) => path.location.clone(),
+        None => section.location(),
+    };
+    Some(Read {
+        route: Route {
+            name: name.value.as_str().into(),
+            listener: listener?,
+            hosts,
+            path: path.map_or(PathPattern::Prefix("".into()), |path| path.value),
+            methods,
+            headers,
+            strip_prefix,
+            plugins: plugins.unwrap_or_default(),
+            destination: destination?,
+            location: section.location(),
+        },
+        name,
+        path: section.path().to_owned(),
+        match_location,
+    })
+}
+
+fn read_listener(section: &mut Section<'_>, names: &Names) -> Option<usize> {
+    let given = section.item("listener");
+    let Some(listeners) = &names.listeners else {
+        return None;
+    };
+    if let Some(item) = given {
+        return reference(&item, "listener", "[[listener]]", listeners);
+    }
+    match listeners.len() {
+        // That there is no listener at all is reported once, and not for every route.
+        0 => None,
+        1 => Some(0),
+        _ => {
+            let problem = Problem::error(
+                section.location(),
+                format!("{}.listener", section.path()),
+                "`listener` is missing in a route, and there are several to choose from",
+            );
+            let known = enumerate(listeners.iter().map(String::as_str));
+            section
+                .reader()
+                .report(problem.with_help(format!("add `listener = NAME`, one of {known}")));
+            None
+        }
+    }
+}
+
+/// The index of the name that the item holds.
+fn reference(item: &Item<'_>, noun: &str, header: &str, declared: &[String]) -> Option<usize> {
+    let text = item.text(&format!("the name of {header}"))?;
+    let index = declared.iter().position(|name| name == text);
+    if index.is_none() {
+        let known = || declared.iter().map(String::as_str);
+        let problem = item.problem(format!("there is no {noun} {}", item.shown()));
+        let list = match declared {
+            [] => format!("the file declares no {noun}; add `{header}`"),
+            _ => format!("declared here: {}", enumerate(known())),
+        };
+        let suggestion = did_you_mean(text, known()).filter(|_| !item.is_interpolated());
+        item.reader().report(match suggestion {
+            Some(suggestion) => problem.with_help(suggestion).with_note(list),
+            None => problem.with_help(list),
+        });
+    }
+    index
+}
+
+fn read_strip_prefix(
+    section: &mut Section<'_>,
+    path: Option<&Located<PathPattern>>,
+) -> Option<Arc<str>> {
+    let item = section.item("strip-prefix")?;
+    let stripped = prefix(&item)?;
+    let fixed: &str = match path.map(|path| &path.value) {
+        Some(PathPattern::Exact(fixed) | PathPattern::Prefix(fixed)) => fixed,
+        None => "",
+    };
+    let fits = fixed
+        .strip_prefix(stripped.as_str())
+        .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+    if fits {
+        return Some(stripped.into());
+    }
+    let shown = item.shown();
+    let problem = item
+        .problem(format!(
+            "the route also matches paths that do not start with {shown}"
+        ))
+        .with_help(if item.is_interpolated() {
+            "let `path` start with the same prefix".to_owned()
+        } else {
+            format!("let `path` start with it: path = \"{stripped}/*\"")
+        });
+    item.reader().report(match path {
+        Some(path) => problem.with_related(path.location.clone(), "the paths that it matches"),
+        None => problem.with_note("without `path` a route matches every path"),
+    });
+    None
+}
+
+/// `None` when no plugin is listed; a list that is all wrong is an empty chain.
+fn read_plugins(section: &mut Section<'_>, names: &Names) -> Option<Vec<Arc<str>>> {
+    let listed = section.item("plugins")?.elements("a list of plugin names");
+    if listed.as_ref().is_some_and(Vec::is_empty) {
+        return None;
+    }
+    let mut chain: Vec<(Arc<str>, Location)> = Vec::new();
+    for item in listed.unwrap_or_default() {
+        let Some(index) = reference(&item, "plugin", "[plugin.NAME]", &names.plugins) else {
+            continue;
+        };
+        let name: Arc<str> = names.plugins[index].as_str().into();
+        match chain.iter().find(|(earlier, _)| *earlier == name) {
+            None => chain.push((name, item.location())),
+            Some((_, earlier)) => item.reader().report(
+                item.problem(format!("{} stands twice in the chain", item.shown()))
+                    .with_help(
+                        "leave one out; a second `[plugin.NAME]` of the same component can differ",
+                    )
+                    .with_related(earlier.clone(), "it stands here first"),
+            ),
+        }
+    }
+    Some(chain.into_iter().map(|(name, _)| name).collect())
+}
+
+fn read_destination(
+    section: &mut Section<'_>,
+    names: &Names,
+    has_plugins: bool,
+) -> Option<Destination> {
+    let upstream = section.item("upstream");
+    let reply = section.item("reply");
+    match (upstream, reply) {
+        (Some(upstream), Some(reply)) => {
+            reply.reader().report(
+                reply
+                    .problem("a route ends in an upstream or in a fixed reply, not in both")
+                    .with_help("remove one of them, or split the route")
+                    .with_related(upstream.location(), "the upstream"),
+            );
+            None
+        }
+        (Some(item), None) => {
+            let index = reference(&item, "upstream", "[upstream.NAME]", &names.upstreams)?;
+            Some(Destination::Upstream(
+                names.upstreams[index].as_str().into(),
+            ))
+        }
+        (None, Some(item)) => table(read_reply)(&item).map(Destination::Reply),
+        (None, None) if has_plugins => Some(Destination::Plugins),
+        (None, None) => {
+            let message = "nothing answers this route: it has no upstream, no reply and no plugins";
+            section.reader().report(
+                Problem::error(section.location(), section.path(), message).with_help(
+                    "add `upstream = NAME`, `reply = { body = TEXT }`, or `plugins` of which one answers",
+                ),
+            );
+            None
+        }
+    }
+}
+
+fn read_reply(section: &mut Section<'_>) -> Option<FixedReply> {
+    let status = section.optional("status", located(integer::<u16>(200..=599)));
+    let mut headers = section.default("headers", Vec::new(), reply_headers);
+    let body = section.default("body", String::new(), string);
+    let code = status.as_ref().map_or(200, |status| status.value);
+    if [204, 205, 304].contains(&code) && !body.is_empty() {
+        let place = status.map_or_else(|| section.location(), |status| status.location);
+        section.reader().report(
+            Problem::error(
+                place,
+                format!("{}.status", section.path()),
+                format!("a {code} has no body"),
+            )
+            .with_help("leave `body` out, or choose another status"),
+        );
+    }
+    if !body.is_empty() && !headers.iter().any(|(name, _)| name == CONTENT_TYPE) {
+        let text = HeaderValue::from_static("text/plain; charset=utf-8");
+        headers.push((CONTENT_TYPE, text));
+    }
+    Some(FixedReply {
+        status: StatusCode::from_u16(code).ok()?,
+        headers,
+        body: Bytes::from(body),
+    })
+}

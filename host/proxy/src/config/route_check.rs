@@ -1,0 +1,137 @@
+//! What can only be said of routes when all of them are known.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use http::Method;
+
+use super::model::{Config, Destination, HostPattern, PathPattern, Route};
+use super::route::Read;
+use super::shape::Located;
+use super::{Location, Problem, Reader};
+
+/// Reports each name that was given before.
+pub(super) fn unique_names<'n>(
+    reader: &Reader<'_>,
+    noun: &str,
+    names: impl Iterator<Item = &'n Located<String>>,
+) {
+    let mut seen: BTreeMap<&str, &Location> = BTreeMap::new();
+    for name in names {
+        if let Some(first) = seen.get(name.value.as_str()) {
+            reader.report(
+                Problem::error(
+                    name.location.clone(),
+                    &name.path,
+                    format!("there are two {noun}s of the name `{}`", name.value),
+                )
+                .with_help("choose another name for one of them")
+                .with_related((*first).clone(), "the first one"),
+            );
+        } else {
+            seen.insert(&name.value, &name.location);
+        }
+    }
+}
+
+/// Reports each route whose requests an earlier one takes, because it matches exactly the same.
+pub(super) fn conflicts(reader: &Reader<'_>, routes: &[Read]) {
+    let mut seen: BTreeMap<MatchKey<'_>, &Read> = BTreeMap::new();
+    for later in routes {
+        let earlier = *seen.entry(match_key(&later.route)).or_insert(later);
+        if std::ptr::eq(earlier, later) {
+            continue;
+        }
+        let message = format!(
+            "route `{}` matches exactly what route `{}` matches, so it is never reached",
+            later.name.value, earlier.name.value
+        );
+        reader.report(
+            Problem::error(later.match_location.clone(), &later.path, message)
+                .with_help(
+                    "change `host`, `path`, `methods` or `headers` of one of them, or remove it",
+                )
+                .with_related(earlier.match_location.clone(), "the earlier route"),
+        );
+    }
+}
+
+/// Everything that decides whether a route matches, without the order in which it was written.
+type MatchKey<'r> = (
+    usize,
+    BTreeSet<&'r HostPattern>,
+    &'r PathPattern,
+    BTreeSet<&'r str>,
+    BTreeSet<(&'r str, &'r [u8])>,
+);
+
+fn match_key(route: &Route) -> MatchKey<'_> {
+    (
+        route.listener,
+        route.hosts.iter().collect(),
+        &route.path,
+        route.methods.iter().map(Method::as_str).collect(),
+        route
+            .headers
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_bytes()))
+            .collect(),
+    )
+}
+
+/// Warns of what is declared and never used. Only for a configuration without errors: before that, a reference with a
+/// misspelt name would show up here a second time.
+pub(super) fn unused(reader: &Reader<'_>, config: &Config) {
+    let chained: BTreeSet<&Arc<str>> = config
+        .routes
+        .iter()
+        .flat_map(|route| &route.plugins)
+        .collect();
+    for (name, plugin) in &config.plugins {
+        if !chained.contains(name) {
+            let message =
+                format!("plugin `{name}` stands in no route's chain, so it is never called");
+            let problem =
+                Problem::warning(plugin.location.clone(), format!("plugin.{name}"), message);
+            reader.report(problem.with_help(format!(
+                "add \"{name}\" to `plugins` of a route, or remove it"
+            )));
+        }
+    }
+    let reached: BTreeSet<&Arc<str>> = config.routes.iter().filter_map(upstream_of).collect();
+    for (name, upstream) in &config.upstreams {
+        if !reached.contains(name) {
+            let message = format!("upstream `{name}` is used by no route");
+            let problem = Problem::warning(
+                upstream.location.clone(),
+                format!("upstream.{name}"),
+                message,
+            );
+            reader.report(problem.with_help(format!(
+                "write `upstream = \"{name}\"` in a route, or remove it"
+            )));
+        }
+    }
+    for (index, listener) in config.listeners.iter().enumerate() {
+        if !config.routes.iter().any(|route| route.listener == index) {
+            let name = &listener.name;
+            let message =
+                format!("listener `{name}` has no route, so every request to it is a 404");
+            let problem = Problem::warning(
+                listener.bind_location.clone(),
+                format!("listener.{index}"),
+                message,
+            );
+            reader.report(
+                problem.with_help(format!("add a `[[route]]` with `listener = \"{name}\"`")),
+            );
+        }
+    }
+}
+
+fn upstream_of(route: &Route) -> Option<&Arc<str>> {
+    match &route.destination {
+        Destination::Upstream(name) => Some(name),
+        Destination::Reply(_) | Destination::Plugins => None,
+    }
+}

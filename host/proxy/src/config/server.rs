@@ -1,0 +1,117 @@
+//! Reads `[server]`.
+
+use std::net::IpAddr;
+use std::num::NonZero;
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+use super::model::{CodeCache, Server};
+use super::shape::{duration, integer, list, path};
+use super::value::Value;
+use super::{Item, Section};
+
+impl Default for Server {
+    fn default() -> Self {
+        Self {
+            workers: std::thread::available_parallelism().map_or(1, NonZero::get),
+            trusted_proxies: Vec::new(),
+            shutdown_grace: Duration::from_secs(30),
+            code_cache: CodeCache::Default,
+        }
+    }
+}
+
+pub(super) fn read(section: &mut Section<'_>) -> Option<Server> {
+    let default = Server::default();
+    Some(Server {
+        workers: section.default("workers", default.workers, integer(1..=1024)),
+        trusted_proxies: section.default("trusted-proxies", Vec::new(), list(network)),
+        shutdown_grace: section.default("shutdown-grace", default.shutdown_grace, duration),
+        code_cache: section.default("code-cache", default.code_cache, code_cache),
+    })
+}
+
+/// `10.0.0.0/8`, or one address.
+fn network(item: &Item<'_>) -> Option<IpNet> {
+    let text = item.text("a network, such as \"10.0.0.0/8\"")?;
+    let address = || text.parse::<IpAddr>().ok().map(IpNet::from);
+    text.parse().ok().or_else(address).or_else(|| {
+        item.reject(
+            format!("{} is no network", item.shown()),
+            "write an address with the length of its prefix, \"10.0.0.0/8\", or one address",
+        )
+    })
+}
+
+fn code_cache(item: &Item<'_>) -> Option<CodeCache> {
+    match item.value() {
+        Value::Boolean(false) => Some(CodeCache::Off),
+        Value::String(_) | Value::Unresolved => path(item).map(CodeCache::Directory),
+        _ => item.mismatch("the path of a directory, or `false`"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Document;
+    use super::super::shape::table;
+    use super::*;
+
+    fn server(text: &str) -> Result<Server, String> {
+        let document =
+            Document::parse("etc/a.toml", &format!("[server]\n{text}")).expect("this is TOML");
+        let reader = document.reader();
+        let server = reader.root().optional("server", table(read));
+        reader
+            .finish(server)
+            .map(|(server, _)| server)
+            .map_err(|problems| problems.to_string())
+    }
+
+    #[test]
+    fn what_is_left_out_has_its_default() {
+        let server = server("").expect("nothing is required");
+        assert!(server.workers >= 1);
+        assert_eq!(server.shutdown_grace, Duration::from_secs(30));
+        assert_eq!(server.code_cache, CodeCache::Default);
+    }
+
+    #[test]
+    fn what_is_set_is_taken_over() {
+        let server = server(
+            "workers = 3\ntrusted-proxies = ['10.0.0.0/8', '::1']\nshutdown-grace = '0s'\ncode-cache = 'cache'",
+        )
+        .expect("all of it is valid");
+        assert_eq!(server.workers, 3);
+        let networks: Vec<_> = server
+            .trusted_proxies
+            .iter()
+            .map(IpNet::to_string)
+            .collect();
+        assert_eq!(networks, ["10.0.0.0/8", "::1/128"]);
+        assert_eq!(server.shutdown_grace, Duration::ZERO);
+        assert_eq!(server.code_cache, CodeCache::Directory("etc/cache".into()));
+    }
+
+    #[test]
+    fn the_code_cache_can_be_turned_off_and_not_on() {
+        assert_eq!(
+            server("code-cache = false").map(|server| server.code_cache),
+            Ok(CodeCache::Off)
+        );
+        let report = server("code-cache = true").expect_err("there is no such value");
+        assert!(
+            report.contains("expected the path of a directory, or `false`; found true"),
+            "{report}"
+        );
+    }
+
+    #[test]
+    fn what_is_no_network_is_refused() {
+        let report =
+            server("trusted-proxies = ['10.0.0.0/33', 'lan']").expect_err("neither is one");
+        assert!(report.contains("'10.0.0.0/33' is no network"), "{report}");
+        assert!(report.contains("'lan' is no network"), "{report}");
+    }
+}

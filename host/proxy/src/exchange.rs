@@ -1,0 +1,230 @@
+//! The life of a request, read from top to bottom. The drawing in the crate's documentation is of [`live`].
+
+use std::rc::Rc;
+
+use http::{HeaderValue, Method, Response, StatusCode, header};
+use hyper::Request;
+use hyper::body::Incoming;
+use hyper::upgrade::OnUpgrade;
+use witgate_runtime::{Exchange, HeadLimits};
+
+use crate::access::{Accounted, Entry};
+use crate::body::Body;
+use crate::chain::{self, Forward};
+use crate::config::Destination;
+use crate::connection::Context;
+use crate::failure::{Failure, Side};
+use crate::head::{self, remove_hop_by_hop};
+use crate::reply;
+use crate::tunnel;
+use crate::upstream::Outgoing;
+use crate::worker::WorkerRoute;
+
+/// Serves one request. Whatever happens on the way ends in a response and a line in the access log.
+pub(crate) async fn serve(
+    context: Rc<Context>,
+    mut request: Request<Incoming>,
+) -> Response<Accounted> {
+    let mut entry = Box::new(Entry::new(
+        request.method().clone(),
+        context.peer.listener.clone(),
+        context.peer.address.ip(),
+    ));
+    let head_only = request.method() == Method::HEAD;
+    let mut client_end = tunnel::offered(&mut request);
+    let mut response = match live(&context, request, client_end.is_some(), &mut entry).await {
+        Ok(response) => response,
+        Err(failure) => fail(&mut entry, &failure),
+    };
+    entry.status = Some(response.status());
+    response = framed(response, head_only);
+    if let Some(upstream_end) = response.extensions_mut().remove::<OnUpgrade>()
+        && let Some(client_end) = client_end.take()
+    {
+        context
+            .worker
+            .tasks
+            .spawn(tunnel::run(client_end, upstream_end, entry));
+        // The tunnel has the entry; the head of a 101 needs an account of nothing.
+        return response.map(|_| Accounted::without_entry());
+    }
+    response.map(|body| Accounted::new(body, entry))
+}
+
+/// Every stage in order. An error is a failure of the exchange for which no response hooks run.
+async fn live(
+    context: &Context,
+    request: Request<Incoming>,
+    upgradable: bool,
+    entry: &mut Entry,
+) -> Result<Response<Body>, Failure> {
+    let worker = &context.worker;
+    let (mut parts, incoming) = request.into_parts();
+
+    // The head: one reading or none.
+    let trusted = &worker.server().trusted_proxies;
+    let received = head::receive(&mut parts, &context.peer, trusted, || worker.next_id())?;
+    entry.note_head(&received, &parts);
+
+    // The route, by what the head says now.
+    let (authority, path) = (&received.authority, parts.uri.path());
+    let found = worker.router().find(
+        context.listener,
+        authority,
+        path,
+        &parts.method,
+        &parts.headers,
+    );
+    let Some(route) = found.map(|index| worker.route(index)) else {
+        return Err(Failure::client(StatusCode::NOT_FOUND, "no route matches"));
+    };
+    entry.route = route.name.clone();
+    if let Some(prefix) = &route.strip_prefix {
+        head::strip_prefix(&mut parts, prefix);
+    }
+
+    // The request's body, not read yet.
+    let limits = &context.limits;
+    head::check_length(&parts.headers, limits.body_size)?;
+    let body = Body::request(
+        incoming,
+        limits.body_size,
+        limits.body_timeout,
+        entry.received.clone(),
+    );
+    let exchange = Box::new(Exchange {
+        facts: received.facts(&context.peer, route.name.clone()),
+        request: parts,
+        use_upstream_authority: false,
+        response: None,
+        attributes: Default::default(),
+        limits: HeadLimits {
+            count: limits.header_count,
+            size: limits.header_size,
+        },
+    });
+
+    // The chain forward, and what it leads to.
+    let (exchange, forward) = chain::forward(&route.chain, exchange, body).await;
+    let (passed, response) = match forward {
+        Forward::Passed(body) => (
+            route.chain.len(),
+            arrive(context, route, &exchange, body, upgradable, entry).await,
+        ),
+        Forward::Answered { at, response } => (at, Ok(response)),
+        Forward::Failed(failure) => {
+            entry.attributes = exchange.attributes;
+            return Err(failure);
+        }
+    };
+    // A destination's failure passes back through the hooks as the response that it is.
+    let response = response.unwrap_or_else(|failure| fail(entry, &failure));
+
+    // The chain back.
+    let (exchange, response) = chain::back(&route.chain[..passed], exchange, response).await;
+    entry.attributes = exchange.attributes;
+    response
+}
+
+/// The end of the chain: an upstream, a fixed reply, or nobody.
+async fn arrive(
+    context: &Context,
+    route: &WorkerRoute,
+    exchange: &Exchange,
+    body: Body,
+    upgradable: bool,
+    entry: &mut Entry,
+) -> Result<Response<Body>, Failure> {
+    let upstream = match (&route.destination, &route.upstream) {
+        (Destination::Reply(fixed), _) => return Ok(reply::fixed(fixed)),
+        (Destination::Upstream(_), Some(upstream)) => upstream,
+        (Destination::Upstream(_) | Destination::Plugins, _) => {
+            return Err(Failure::client(
+                StatusCode::NOT_FOUND,
+                "no plugin of the route answered, and it has no upstream",
+            ));
+        }
+    };
+    let upgrade = exchange.facts.upgrade.as_deref().filter(|_| upgradable);
+    let outgoing = Outgoing {
+        head: &exchange.request,
+        use_upstream_authority: exchange.use_upstream_authority,
+        upgrade,
+        body,
+        progress: entry.received.clone(),
+        pause: context.limits.body_timeout,
+    };
+    let sent = upstream.send(outgoing).await?;
+    entry.upstream = Some(sent.endpoint);
+    entry.upstream_time = Some(entry.elapsed());
+    let mut response = sent.response;
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        return accept_upgrade(response, upgrade.is_some());
+    }
+    remove_hop_by_hop(response.headers_mut());
+    Ok(response)
+}
+
+/// A 101: its hop-by-hop fields are what it is about, so `Upgrade` goes through, as does its reason phrase.
+fn accept_upgrade(mut response: Response<Body>, asked: bool) -> Result<Response<Body>, Failure> {
+    if !asked {
+        return Err(Failure::bad_gateway(
+            "the upstream switches protocols without being asked",
+        ));
+    }
+    let upgrade = response.headers_mut().remove(header::UPGRADE);
+    remove_hop_by_hop(response.headers_mut());
+    response
+        .headers_mut()
+        .insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
+    if let Some(upgrade) = upgrade {
+        response.headers_mut().insert(header::UPGRADE, upgrade);
+    }
+    let upstream_end = hyper::upgrade::on(&mut response);
+    response.extensions_mut().insert(upstream_end);
+    Ok(response)
+}
+
+fn fail(entry: &mut Entry, failure: &Failure) -> Response<Body> {
+    let (request_id, route) = (&*entry.request_id, &*entry.route);
+    let (fault, status, reason) = (
+        failure.side.as_str(),
+        failure.status.as_u16(),
+        &*failure.reason,
+    );
+    match failure.side {
+        // What clients do wrong is their business, and they can do it as often as they like.
+        Side::Client => {
+            tracing::debug!(target: "exchange", request_id, route, fault, status, reason, "exchange failed")
+        }
+        _ => {
+            tracing::warn!(target: "exchange", request_id, route, fault, status, reason, "exchange failed")
+        }
+    }
+    entry.fail(failure);
+    failure.response()
+}
+
+/// Makes the head say what will be sent: no body with HEAD, 204 and 304, and the length where it is known.
+fn framed(mut response: Response<Body>, head_only: bool) -> Response<Body> {
+    let status = response.status();
+    if status == StatusCode::SWITCHING_PROTOCOLS {
+        // RFC 9110 §7.8; the chain takes `Connection` for the host's and off.
+        response
+            .headers_mut()
+            .insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
+    } else if status == StatusCode::NO_CONTENT {
+        response.headers_mut().remove(header::CONTENT_LENGTH);
+        *response.body_mut() = Body::empty();
+    } else if head_only || status == StatusCode::NOT_MODIFIED {
+        let length = response.body().exact_size().filter(|length| *length > 0);
+        if let Some(length) = length {
+            response
+                .headers_mut()
+                .entry(header::CONTENT_LENGTH)
+                .or_insert(HeaderValue::from(length));
+        }
+        *response.body_mut() = Body::empty();
+    }
+    response
+}

@@ -1,0 +1,181 @@
+//! Why an exchange ended otherwise than planned, and the status that follows from it. The one table.
+//!
+//! | side | what | status |
+//! |---|---|---|
+//! | client | malformed, ambiguous or unsupported request | 400, 405, 408, 413, 417 |
+//! | client | no route, or none that answers | 404 |
+//! | plugin | trap, limit, error value, impossible result | 500 |
+//! | plugin | quarantined | 503 |
+//! | upstream | no connection, or a broken response | 502 |
+//! | upstream | too slow to connect or to answer | 504 |
+//! | host | a file that cannot be read, or keeps changing | 500, 503 |
+//!
+//! The client learns the status and its standard words, never the reason; the reason goes to the log.
+
+use std::borrow::Cow;
+
+use http::{HeaderValue, Response, StatusCode, header};
+use witgate_runtime::{FailureKind, PluginFailure};
+
+use crate::body::{Body, BodyError};
+
+/// A failed exchange: whose fault, what the client is told, what the operator is told.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    pub(crate) side: Side,
+    pub(crate) status: StatusCode,
+    pub(crate) reason: Cow<'static, str>,
+}
+
+/// Who has to change something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Side {
+    Client,
+    Plugin,
+    Upstream,
+    Host,
+}
+
+impl Side {
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Client => "client",
+            Self::Plugin => "plugin",
+            Self::Upstream => "upstream",
+            Self::Host => "host",
+        }
+    }
+}
+
+impl Failure {
+    pub(crate) fn client(status: StatusCode, reason: impl Into<Cow<'static, str>>) -> Self {
+        Self {
+            side: Side::Client,
+            status,
+            reason: reason.into(),
+        }
+    }
+
+    pub(crate) fn bad_request(reason: impl Into<Cow<'static, str>>) -> Self {
+        Self::client(StatusCode::BAD_REQUEST, reason)
+    }
+
+    pub(crate) fn bad_gateway(reason: impl Into<Cow<'static, str>>) -> Self {
+        Self {
+            side: Side::Upstream,
+            status: StatusCode::BAD_GATEWAY,
+            reason: reason.into(),
+        }
+    }
+
+    pub(crate) fn gateway_timeout(reason: impl Into<Cow<'static, str>>) -> Self {
+        Self {
+            side: Side::Upstream,
+            status: StatusCode::GATEWAY_TIMEOUT,
+            reason: reason.into(),
+        }
+    }
+
+    pub(crate) fn plugin(reason: impl Into<Cow<'static, str>>) -> Self {
+        Self {
+            side: Side::Plugin,
+            status: StatusCode::INTERNAL_SERVER_ERROR,
+            reason: reason.into(),
+        }
+    }
+
+    pub(crate) fn host(status: StatusCode, reason: impl Into<Cow<'static, str>>) -> Self {
+        Self {
+            side: Side::Host,
+            status,
+            reason: reason.into(),
+        }
+    }
+
+    /// What the client gets. Its connection ends when the request may not have been read to its end, or could be
+    /// read in two ways.
+    pub(crate) fn response(&self) -> Response<Body> {
+        let words = self
+            .status
+            .canonical_reason()
+            .unwrap_or("error")
+            .to_ascii_lowercase();
+        let mut response = Response::new(Body::full(format!("{words}\n")));
+        *response.status_mut() = self.status;
+        let headers = response.headers_mut();
+        headers.insert(
+            header::CONTENT_TYPE,
+            HeaderValue::from_static("text/plain; charset=utf-8"),
+        );
+        if self.side == Side::Client && self.status != StatusCode::NOT_FOUND {
+            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        response
+    }
+}
+
+impl From<PluginFailure> for Failure {
+    fn from(failure: PluginFailure) -> Self {
+        let status = match failure.kind {
+            FailureKind::Quarantined(_) => StatusCode::SERVICE_UNAVAILABLE,
+            _ => StatusCode::INTERNAL_SERVER_ERROR,
+        };
+        Self {
+            side: Side::Plugin,
+            status,
+            reason: failure.to_string().into(),
+        }
+    }
+}
+
+impl Failure {
+    /// A request body that could not be read to its end.
+    pub(crate) fn request_body(error: &BodyError) -> Self {
+        match error {
+            BodyError::TooLarge(limit) => Self::client(
+                StatusCode::PAYLOAD_TOO_LARGE,
+                format!(
+                    "the request body is over the listener's `limits.body-size` of {limit} bytes"
+                ),
+            ),
+            BodyError::Stalled(limit) => Self::client(
+                StatusCode::REQUEST_TIMEOUT,
+                format!(
+                    "the client sent nothing of its body for {limit:?} (`limits.body-timeout`)"
+                ),
+            ),
+            BodyError::Plugin(failure) => held(failure, StatusCode::PAYLOAD_TOO_LARGE),
+            BodyError::Read(error) => {
+                Self::bad_request(format!("the request body is malformed or cut off: {error}"))
+            }
+            BodyError::File(error) => {
+                Self::host(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())
+            }
+        }
+    }
+
+    /// A response body that could not be read to its end before the head was sent.
+    pub(crate) fn response_body(error: &BodyError) -> Self {
+        match error {
+            BodyError::Stalled(limit) => Self::gateway_timeout(format!(
+                "the upstream sent nothing of its body for {limit:?}"
+            )),
+            BodyError::Plugin(failure) => held(failure, StatusCode::BAD_GATEWAY),
+            BodyError::File(error) => {
+                Self::host(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())
+            }
+            BodyError::Read(_) | BodyError::TooLarge(_) => Self::bad_gateway(format!(
+                "the upstream's body is malformed or cut off: {error}"
+            )),
+        }
+    }
+}
+
+/// A body too large to be held back is the fault of who sent it, not of the plugin.
+fn held(failure: &PluginFailure, status: StatusCode) -> Failure {
+    let mut this = Failure::from(failure.clone());
+    if matches!(failure.kind, FailureKind::HeldBody(_)) {
+        this.status = status;
+    }
+    this
+}

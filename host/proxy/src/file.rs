@@ -1,0 +1,347 @@
+//! Files that plugins answer with: opened beneath their mount, conditional, by ranges, never torn.
+
+use std::io::{self, Read, Seek, SeekFrom};
+use std::path::Path;
+use std::time::SystemTime;
+
+use bytes::Bytes;
+use cap_std::fs::{Dir, File};
+use headers::{
+    AcceptRanges, ContentLength, ContentRange, ETag, HeaderMapExt, IfMatch, IfModifiedSince,
+    IfNoneMatch, IfRange, IfUnmodifiedSince, LastModified, Range,
+};
+use http::{HeaderMap, Method, Response, StatusCode, header};
+use witgate_runtime::FileReply;
+
+use crate::body::Body;
+use crate::failure::Failure;
+
+/// A directory lent to a plugin.
+#[derive(Debug)]
+pub(crate) struct Mount {
+    /// Absolute path under which the plugin knows it, without a slash at the end.
+    pub(crate) path: Box<str>,
+    pub(crate) directory: Dir,
+}
+
+/// Up to this size a file is read whole before the first byte is sent, and read again if it changed meanwhile.
+const WHOLE: u64 = 1 << 20;
+/// How often a file that keeps changing is read again.
+const ATTEMPTS: usize = 3;
+/// How much of a larger file is read at once.
+const CHUNK: usize = 64 * 1024;
+
+/// Answers with a file. One that is written in place while it is read is read again.
+///
+/// # Errors
+///
+/// The plugin's fault (500): a path outside its mounts, or no regular file. The host's: a file that cannot be read
+/// (500) or changes each time it is read (503).
+pub(crate) fn serve(
+    mounts: &[Mount],
+    reply: &FileReply,
+    method: &Method,
+    request: &HeaderMap,
+    status: StatusCode,
+) -> Result<Response<Body>, Failure> {
+    for _ in 1..ATTEMPTS {
+        match serve_once(mounts, reply, method, request, status) {
+            Err(failure) if failure.status == StatusCode::SERVICE_UNAVAILABLE => {}
+            done => return done,
+        }
+    }
+    serve_once(mounts, reply, method, request, status)
+}
+
+fn serve_once(
+    mounts: &[Mount],
+    reply: &FileReply,
+    method: &Method,
+    request: &HeaderMap,
+    status: StatusCode,
+) -> Result<Response<Body>, Failure> {
+    let Some(mut file) = open(mounts, &reply.path)? else {
+        return Ok(not_found(reply));
+    };
+    let version = Version::of(&file).map_err(|e| unreadable(&reply.path, &e))?;
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = status;
+    let plain = status != StatusCode::OK;
+    if !plain {
+        version.describe(response.headers_mut());
+        if let Some(status) = precondition(&version, method, request) {
+            *response.status_mut() = status;
+            return Ok(response);
+        }
+    }
+    let span = match plain || *method != Method::GET {
+        true => Span::Whole,
+        false => span(&version, request),
+    };
+    let (start, end) = match span {
+        Span::Whole => (0, version.size),
+        Span::Part(start, end) => {
+            *response.status_mut() = StatusCode::PARTIAL_CONTENT;
+            response.headers_mut().typed_insert(
+                ContentRange::bytes(start..end, version.size)
+                    .expect("the span lies within the file"),
+            );
+            (start, end)
+        }
+        Span::Nowhere => {
+            *response.status_mut() = StatusCode::RANGE_NOT_SATISFIABLE;
+            response
+                .headers_mut()
+                .typed_insert(ContentRange::unsatisfied_bytes(version.size));
+            return Ok(response);
+        }
+    };
+    response
+        .headers_mut()
+        .typed_insert(ContentLength(end - start));
+    if *method != Method::HEAD {
+        *response.body_mut() =
+            read(&mut file, &version, start, end).map_err(|e| unreadable(&reply.path, &e))?;
+    }
+    Ok(response)
+}
+
+fn unreadable(path: &str, error: &io::Error) -> Failure {
+    match error.kind() {
+        io::ErrorKind::Interrupted => Failure::host(
+            StatusCode::SERVICE_UNAVAILABLE,
+            format!("the file {path:?} changes each time it is read"),
+        ),
+        _ => Failure::host(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            format!("the file {path:?} cannot be read: {error}"),
+        ),
+    }
+}
+
+/// The file, or `None` when there is none.
+fn open(mounts: &[Mount], path: &str) -> Result<Option<File>, Failure> {
+    let outside = || {
+        Failure {
+        side: crate::failure::Side::Plugin,
+        status: StatusCode::INTERNAL_SERVER_ERROR,
+        reason: format!("the file {path:?} is in none of the plugin's mounts; grant its directory with `grant.files`").into(),
+    }
+    };
+    let beneath = |mount: &Mount| {
+        Some(
+            path.strip_prefix(&*mount.path)?
+                .strip_prefix('/')?
+                .to_owned(),
+        )
+    };
+    let mut found = mounts
+        .iter()
+        .filter_map(|mount| Some((mount, beneath(mount)?)));
+    let Some((mount, relative)) = found.next() else {
+        return Err(outside());
+    };
+    // `Dir` resolves step by step and refuses to leave the directory, by `..` or by a link.
+    let opened = mount.directory.open(Path::new(&relative));
+    let file = match opened {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            return Err(Failure::host(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                format!("the file {path:?} leaves its mount or may not be read: {error}"),
+            ));
+        }
+        Err(error) => return Err(unreadable(path, &error)),
+    };
+    let regular = file.metadata().is_ok_and(|metadata| metadata.is_file());
+    if regular {
+        Ok(Some(file))
+    } else {
+        Err(unreadable(path, &io::Error::other("it is no regular file")))
+    }
+}
+
+fn not_found(reply: &FileReply) -> Response<Body> {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::NOT_FOUND;
+    if let Some(not_found) = &reply.not_found {
+        response
+            .headers_mut()
+            .insert(header::CONTENT_TYPE, not_found.content_type.clone());
+        *response.body_mut() = Body::full(not_found.body.clone());
+    }
+    response
+}
+
+/// What tells one state of a file from another.
+#[derive(Debug, PartialEq, Eq, Clone)]
+struct Version {
+    size: u64,
+    inode: u64,
+    modified: (i64, i64),
+    changed: (i64, i64),
+}
+
+impl Version {
+    fn of(file: &File) -> io::Result<Self> {
+        use cap_std::fs::MetadataExt as _;
+        let m = file.metadata()?;
+        Ok(Self {
+            size: m.len(),
+            inode: m.ino(),
+            modified: (m.mtime(), m.mtime_nsec()),
+            changed: (m.ctime(), m.ctime_nsec()),
+        })
+    }
+
+    fn etag(&self) -> ETag {
+        let (seconds, nanos) = self.modified;
+        let text = format!("\"{seconds:x}-{nanos:x}-{:x}-{:x}\"", self.inode, self.size);
+        text.parse()
+            .expect("hex digits and dashes in quotes are an entity tag")
+    }
+
+    fn modified(&self) -> SystemTime {
+        let seconds = u64::try_from(self.modified.0).unwrap_or(0);
+        SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(seconds)
+    }
+
+    fn describe(&self, headers: &mut HeaderMap) {
+        headers.typed_insert(self.etag());
+        headers.typed_insert(LastModified::from(self.modified()));
+        headers.typed_insert(AcceptRanges::bytes());
+    }
+}
+
+/// RFC 9110 §13.2.2: the status that a failed precondition asks for.
+fn precondition(version: &Version, method: &Method, request: &HeaderMap) -> Option<StatusCode> {
+    let etag = version.etag();
+    if let Some(if_match) = request.typed_get::<IfMatch>() {
+        if !if_match.precondition_passes(&etag) {
+            return Some(StatusCode::PRECONDITION_FAILED);
+        }
+    } else if let Some(since) = request.typed_get::<IfUnmodifiedSince>()
+        && !since.precondition_passes(version.modified())
+    {
+        return Some(StatusCode::PRECONDITION_FAILED);
+    }
+    let safe = matches!(*method, Method::GET | Method::HEAD);
+    if let Some(if_none_match) = request.typed_get::<IfNoneMatch>() {
+        if !if_none_match.precondition_passes(&etag) {
+            return Some(if safe {
+                StatusCode::NOT_MODIFIED
+            } else {
+                StatusCode::PRECONDITION_FAILED
+            });
+        }
+    } else if let Some(since) = request.typed_get::<IfModifiedSince>()
+        && safe
+        && !since.is_modified(version.modified())
+    {
+        return Some(StatusCode::NOT_MODIFIED);
+    }
+    None
+}
+
+enum Span {
+    Whole,
+    /// From, to (exclusive).
+    Part(u64, u64),
+    Nowhere,
+}
+
+/// RFC 9110 §14.2: one range is served; several are answered with the whole, as a server may.
+fn span(version: &Version, request: &HeaderMap) -> Span {
+    let Some(range) = request.typed_get::<Range>() else {
+        return Span::Whole;
+    };
+    if let Some(if_range) = request.typed_get::<IfRange>()
+        && if_range.is_modified(
+            Some(&version.etag()),
+            Some(&LastModified::from(version.modified())),
+        )
+    {
+        return Span::Whole;
+    }
+    let mut spans = range
+        .satisfiable_ranges(version.size)
+        .map(|(from, to)| bounds(from, to, version.size));
+    match (spans.next(), spans.next()) {
+        (Some((start, end)), None) if start < end => Span::Part(start, end),
+        (_, Some(_)) => Span::Whole,
+        _ => Span::Nowhere,
+    }
+}
+
+fn bounds(from: std::ops::Bound<u64>, to: std::ops::Bound<u64>, size: u64) -> (u64, u64) {
+    use std::ops::Bound::{Excluded, Included, Unbounded};
+    match (from, to) {
+        (Unbounded, Included(last)) => (size.saturating_sub(last), size),
+        (Included(start), Included(last)) => (start, last.saturating_add(1).min(size)),
+        (Included(start), Excluded(end)) => (start, end.min(size)),
+        (Included(start), Unbounded) => (start, size),
+        _ => (0, size),
+    }
+}
+
+fn read(file: &mut File, version: &Version, start: u64, end: u64) -> io::Result<Body> {
+    if end - start > WHOLE {
+        file.seek(SeekFrom::Start(start))?;
+        let file = file.try_clone()?;
+        return Ok(Body::file(FileBody {
+            file,
+            version: version.clone(),
+            left: end - start,
+        }));
+    }
+    file.seek(SeekFrom::Start(start))?;
+    let mut bytes = Vec::with_capacity(usize::try_from(end - start).unwrap_or(0));
+    file.take(end - start).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 == end - start && Version::of(file)? == *version {
+        return Ok(Body::full(bytes));
+    }
+    Err(io::Error::new(
+        io::ErrorKind::Interrupted,
+        "it changed while it was read",
+    ))
+}
+
+/// A large file, read as it is sent. If it changes meanwhile, the body breaks off instead of mixing two versions.
+#[derive(Debug)]
+pub(crate) struct FileBody {
+    file: File,
+    version: Version,
+    left: u64,
+}
+
+impl FileBody {
+    /// The next piece.
+    pub(crate) fn next(&mut self) -> Option<io::Result<Bytes>> {
+        if self.left == 0 {
+            return None;
+        }
+        let length = usize::try_from(self.left).unwrap_or(CHUNK).min(CHUNK);
+        let mut chunk = vec![0; length];
+        let read = self
+            .file
+            .read_exact(&mut chunk)
+            .and_then(|()| Version::of(&self.file));
+        Some(match read {
+            Ok(version) if version == self.version => {
+                self.left -= length as u64;
+                Ok(chunk.into())
+            }
+            Ok(_) => Err(io::Error::other("the file changed while it was sent")),
+            Err(error) => Err(error),
+        })
+    }
+
+    pub(crate) fn is_end(&self) -> bool {
+        self.left == 0
+    }
+
+    pub(crate) fn left(&self) -> u64 {
+        self.left
+    }
+}

@@ -1,0 +1,465 @@
+//! The head of a request, made fit to be routed and sent on: one reading, or none.
+
+use std::fmt::Write as _;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use http::uri::{PathAndQuery, Uri};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, header, request};
+use ipnet::IpNet;
+use witgate_runtime::{Facts, Scheme, is_authority};
+
+use crate::connection::Peer;
+use crate::failure::Failure;
+
+const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+
+/// Fields that belong to one connection and are never sent on (RFC 9110 §7.6.1).
+const HOP_BY_HOP: [HeaderName; 7] = [
+    header::CONNECTION,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    header::TE,
+    header::TRAILER,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+];
+
+/// What the head said that the rest of the exchange needs, beside the edited head itself.
+#[derive(Debug)]
+pub(crate) struct Received {
+    pub(crate) client: IpAddr,
+    pub(crate) scheme: Scheme,
+    /// Host and optional port; empty in HTTP/1.0 without `Host`.
+    pub(crate) authority: Arc<str>,
+    pub(crate) path_with_query: Arc<str>,
+    pub(crate) id: Arc<str>,
+    /// Protocol that the client wants to upgrade to, lower case.
+    pub(crate) upgrade: Option<Arc<str>>,
+}
+
+/// Normalises a request's head: one valid authority, a path without dot segments, no hop-by-hop fields, forwarding
+/// fields that can be believed, a request id.
+pub(crate) fn receive(
+    parts: &mut request::Parts,
+    peer: &Peer,
+    trusted_proxies: &[IpNet],
+    new_id: impl FnOnce() -> Arc<str>,
+) -> Result<Received, Failure> {
+    if parts.method == Method::CONNECT {
+        return Err(Failure::client(
+            StatusCode::METHOD_NOT_ALLOWED,
+            "CONNECT: this is no forward proxy",
+        ));
+    }
+    let trusted = trusted_proxies
+        .iter()
+        .any(|net| net.contains(&peer.address.ip()));
+    let sent_authority = authority(parts)?;
+    let path_with_query: Arc<str> = normalise_path(parts)?;
+    let upgrade = upgrade(parts);
+    remove_hop_by_hop(&mut parts.headers);
+    let (client, scheme, authority) = forwarded(&mut parts.headers, peer, trusted, sent_authority)?;
+    let id = match parts
+        .headers
+        .get(X_REQUEST_ID)
+        .filter(|id| trusted && is_request_id(id))
+    {
+        Some(id) => Arc::from(id.to_str().expect("a request id is visible ASCII")),
+        None => {
+            let id = new_id();
+            let value = HeaderValue::from_str(&id).expect("our ids are hex digits");
+            parts.headers.insert(X_REQUEST_ID, value);
+            id
+        }
+    };
+    Ok(Received {
+        client,
+        scheme,
+        authority,
+        path_with_query,
+        id,
+        upgrade,
+    })
+}
+
+impl Received {
+    /// The facts of the exchange, once its route is known.
+    pub(crate) fn facts(self, peer: &Peer, route: Arc<str>) -> Facts {
+        Facts {
+            id: self.id,
+            listener: peer.listener.clone(),
+            route,
+            peer: peer.address,
+            client: self.client,
+            client_scheme: self.scheme,
+            client_authority: self.authority,
+            client_path_with_query: self.path_with_query,
+            upgrade: self.upgrade,
+        }
+    }
+}
+
+/// Takes a route's prefix off the path; the query stays.
+pub(crate) fn strip_prefix(parts: &mut request::Parts, prefix: &str) {
+    let target = parts.uri.path_and_query().map_or("/", PathAndQuery::as_str);
+    let Some(rest) = target.strip_prefix(prefix) else {
+        return;
+    };
+    let stripped = if rest.starts_with('/') {
+        rest.to_owned()
+    } else {
+        format!("/{rest}")
+    };
+    // A part of a valid target that starts with a slash is one itself; if it were not, the whole path goes on.
+    if let Ok(uri) = Uri::try_from(stripped) {
+        parts.uri = uri;
+    }
+}
+
+/// Refuses a body that announces itself as too large before any of it is read.
+pub(crate) fn check_length(headers: &HeaderMap, limit: Option<u64>) -> Result<(), Failure> {
+    let announced = headers
+        .get(header::CONTENT_LENGTH)
+        .and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    match (announced, limit) {
+        (Some(length), Some(limit)) if length > limit => Err(Failure::client(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            format!(
+                "a body of {length} bytes is over the listener's `limits.body-size` of {limit} bytes"
+            ),
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// RFC 9112 §3.2: exactly one valid `Host`; a target in absolute form overrides it.
+fn authority(parts: &mut request::Parts) -> Result<Arc<str>, Failure> {
+    let mut hosts = parts.headers.get_all(header::HOST).iter();
+    let host = match (hosts.next(), hosts.next()) {
+        (_, Some(_)) => return Err(Failure::bad_request("several Host fields")),
+        (None, None) if parts.version >= Version::HTTP_11 => {
+            return Err(Failure::bad_request("no Host field"));
+        }
+        (host, None) => host.map(HeaderValue::to_str),
+    };
+    let host = match host {
+        Some(Ok(host)) if is_authority(host) || host.is_empty() => host,
+        Some(_) => return Err(Failure::bad_request("the Host field is no host and port")),
+        None => "",
+    };
+    let authority: Arc<str> = match parts.uri.authority() {
+        Some(target) if is_authority(target.as_str()) => target.as_str().into(),
+        Some(_) => {
+            return Err(Failure::bad_request(
+                "the request target's authority is no host and port",
+            ));
+        }
+        None => host.into(),
+    };
+    if authority.is_empty() {
+        parts.headers.remove(header::HOST);
+    } else {
+        let value =
+            HeaderValue::from_str(&authority).expect("a checked authority is visible ASCII");
+        parts.headers.insert(header::HOST, value);
+    }
+    Ok(authority)
+}
+
+/// Brings the target into origin form, with its dot segments resolved and unreserved characters decoded (RFC 3986
+/// §6.2.2), so that one resource has one spelling before anything is decided by its path. Returns the target as
+/// the client sent it.
+fn normalise_path(parts: &mut request::Parts) -> Result<Arc<str>, Failure> {
+    let sent: Arc<str> = parts
+        .uri
+        .path_and_query()
+        .map_or("/", PathAndQuery::as_str)
+        .into();
+    let (path, query) = match sent.split_once('?') {
+        Some((path, query)) => (path, Some(query)),
+        None => (&*sent, None),
+    };
+    let absolute = parts.uri.authority().is_some();
+    if !absolute && !needs_normalising(path) {
+        return Ok(sent);
+    }
+    let path = remove_dot_segments(&decode_unreserved(path)?);
+    let target = match query {
+        Some(query) => format!("{path}?{query}"),
+        None => path,
+    };
+    parts.uri =
+        Uri::try_from(target).map_err(|_| Failure::bad_request("the path is no URI path"))?;
+    Ok(sent)
+}
+
+fn needs_normalising(path: &str) -> bool {
+    path.contains('%') || path.contains("/.")
+}
+
+/// `%41` → `A`, `%2e` → `.`; everything else keeps its percent sign. A NUL or a broken escape has no reading.
+fn decode_unreserved(path: &str) -> Result<String, Failure> {
+    let bytes = path.as_bytes();
+    let mut out = String::with_capacity(path.len());
+    let mut rest = 0;
+    while let Some(at) = bytes[rest..]
+        .iter()
+        .position(|b| *b == b'%')
+        .map(|n| rest + n)
+    {
+        out.push_str(&path[rest..at]);
+        let escape = path
+            .get(at + 1..at + 3)
+            .and_then(|hex| u8::from_str_radix(hex, 16).ok());
+        match escape {
+            None | Some(0) => {
+                return Err(Failure::bad_request(
+                    "the path has a broken or forbidden percent escape",
+                ));
+            }
+            Some(byte) if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) => {
+                out.push(char::from(byte))
+            }
+            Some(byte) => write!(out, "%{byte:02X}").expect("a String takes everything"),
+        }
+        rest = at + 3;
+    }
+    out.push_str(&path[rest..]);
+    Ok(out)
+}
+
+/// RFC 3986 §5.2.4, for an absolute path.
+fn remove_dot_segments(path: &str) -> String {
+    let mut segments: Vec<&str> = Vec::new();
+    let mut parts = path.split('/').skip(1).peekable();
+    while let Some(segment) = parts.next() {
+        let last = parts.peek().is_none();
+        match segment {
+            "." => {}
+            ".." => drop(segments.pop()),
+            other => {
+                segments.push(other);
+                continue;
+            }
+        }
+        if last {
+            segments.push("");
+        }
+    }
+    format!("/{}", segments.join("/"))
+}
+
+fn upgrade(parts: &request::Parts) -> Option<Arc<str>> {
+    let nominated = tokens(&parts.headers, &header::CONNECTION)
+        .any(|token| token.eq_ignore_ascii_case("upgrade"));
+    let protocol = parts.headers.get(header::UPGRADE)?.to_str().ok()?;
+    (nominated && parts.version >= Version::HTTP_11).then(|| protocol.to_ascii_lowercase().into())
+}
+
+fn tokens<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a str> {
+    let lists = headers
+        .get_all(name)
+        .iter()
+        .filter_map(|value| value.to_str().ok());
+    lists.flat_map(|list| list.split(',')).map(str::trim)
+}
+
+/// Takes off what belongs to one connection, with what `Connection` names.
+pub(crate) fn remove_hop_by_hop(headers: &mut HeaderMap) {
+    if headers.contains_key(header::CONNECTION) {
+        let named: Vec<HeaderName> = tokens(headers, &header::CONNECTION)
+            .filter_map(|token| token.parse().ok())
+            .collect();
+        for name in named {
+            // A client must not be able to take the authority or the framing out of our hands.
+            if !matches!(name, header::HOST | header::CONTENT_LENGTH) {
+                headers.remove(name);
+            }
+        }
+    }
+    for name in &HOP_BY_HOP {
+        headers.remove(name);
+    }
+}
+
+/// Reads the forwarding fields of a trusted proxy, and writes ours.
+fn forwarded(
+    headers: &mut HeaderMap,
+    peer: &Peer,
+    trusted: bool,
+    sent_authority: Arc<str>,
+) -> Result<(IpAddr, Scheme, Arc<str>), Failure> {
+    let mut client = peer.address.ip();
+    let mut scheme = Scheme::Http;
+    let mut authority = sent_authority;
+    let mut chain = String::new();
+    if trusted {
+        if let Some(last) = tokens(headers, &X_FORWARDED_FOR)
+            .filter_map(|text| text.parse().ok())
+            .last()
+        {
+            client = last;
+        }
+        if tokens(headers, &X_FORWARDED_PROTO)
+            .last()
+            .is_some_and(|text| text.eq_ignore_ascii_case("https"))
+        {
+            scheme = Scheme::Https;
+        }
+        if let Some(host) = tokens(headers, &X_FORWARDED_HOST).last() {
+            if !is_authority(host) {
+                return Err(Failure::bad_request(
+                    "X-Forwarded-Host of a trusted proxy is no host and port",
+                ));
+            }
+            authority = host.into();
+        }
+        for hop in tokens(headers, &X_FORWARDED_FOR) {
+            chain.push_str(hop);
+            chain.push_str(", ");
+        }
+    }
+    write!(chain, "{}", peer.address.ip()).expect("a String takes everything");
+    set(headers, X_FORWARDED_FOR, &chain);
+    set(headers, X_FORWARDED_PROTO, scheme.as_str());
+    match authority.is_empty() {
+        true => drop(headers.remove(X_FORWARDED_HOST)),
+        false => set(headers, X_FORWARDED_HOST, &authority),
+    }
+    Ok((client, scheme, authority))
+}
+
+fn set(headers: &mut HeaderMap, name: HeaderName, value: &str) {
+    match HeaderValue::from_str(value) {
+        Ok(value) => drop(headers.insert(name, value)),
+        // What a trusted proxy sent had bytes outside ASCII: better none than a wrong one.
+        Err(_) => drop(headers.remove(name)),
+    }
+}
+
+fn is_request_id(value: &HeaderValue) -> bool {
+    let bytes = value.as_bytes();
+    (1..=128).contains(&bytes.len()) && bytes.iter().all(u8::is_ascii_graphic)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parts(target: &str, headers: &[(&str, &str)]) -> request::Parts {
+        let mut request = http::Request::builder().uri(target);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        request.body(()).expect("a request").into_parts().0
+    }
+
+    fn receive_from(parts: &mut request::Parts, trusted: bool) -> Result<Received, Failure> {
+        let peer = Peer {
+            address: "192.0.2.7:1".parse().expect("an address"),
+            listener: "main".into(),
+        };
+        let trusted: Vec<IpNet> = trusted
+            .then(|| "192.0.2.0/24".parse().expect("a net"))
+            .into_iter()
+            .collect();
+        receive(parts, &peer, &trusted, || "id".into())
+    }
+
+    #[test]
+    fn a_path_has_one_spelling() {
+        for (sent, normal) in [
+            ("/a/b", "/a/b"),
+            ("/a/../b", "/b"),
+            ("/a/%2e%2E/b", "/b"),
+            ("/%61pi/./snapshot?x=%2e%2e", "/api/snapshot?x=%2e%2e"),
+            ("/../../etc", "/etc"),
+            ("/a/..", "/"),
+            ("/a/.", "/a/"),
+            ("/a%2fb%20c", "/a%2Fb%20c"),
+            ("//a", "//a"),
+            ("/.well-known/x", "/.well-known/x"),
+        ] {
+            let mut parts = parts(sent, &[("host", "h")]);
+            receive_from(&mut parts, false).expect(sent);
+            assert_eq!(parts.uri.to_string(), normal, "{sent}");
+        }
+        for broken in ["/%", "/%4", "/%zz", "/a%00b"] {
+            let mut parts = parts(broken, &[("host", "h")]);
+            assert!(receive_from(&mut parts, false).is_err(), "{broken}");
+        }
+    }
+
+    #[test]
+    fn there_is_exactly_one_valid_host() {
+        for hosts in [
+            &[][..],
+            &["a", "b"],
+            &["a b"],
+            &["x\"},\"y\":{\"z"],
+            &["a/b"],
+            &["u@h"],
+        ] {
+            let headers: Vec<_> = hosts.iter().map(|host| ("host", *host)).collect();
+            let refused =
+                receive_from(&mut parts("/", &headers), false).expect_err("no single valid host");
+            assert_eq!(refused.status, StatusCode::BAD_REQUEST, "{hosts:?}");
+        }
+        let mut absolute = parts("http://real.example:8080/x", &[("host", "other.example")]);
+        let received = receive_from(&mut absolute, false).expect("absolute form");
+        assert_eq!(&*received.authority, "real.example:8080");
+        assert_eq!(absolute.headers[header::HOST], "real.example:8080");
+        assert_eq!(absolute.uri.to_string(), "/x");
+    }
+
+    #[test]
+    fn what_belongs_to_the_connection_is_not_sent_on() {
+        let mut parts = parts(
+            "/",
+            &[
+                ("host", "h"),
+                ("connection", "close, X-Private, host"),
+                ("x-private", "1"),
+                ("te", "trailers"),
+                ("keep-alive", "5"),
+            ],
+        );
+        receive_from(&mut parts, false).expect("a legal head");
+        for gone in ["connection", "x-private", "te", "keep-alive"] {
+            assert!(!parts.headers.contains_key(gone), "{gone}");
+        }
+        assert!(parts.headers.contains_key("host"));
+    }
+
+    #[test]
+    fn forwarding_fields_are_believed_only_from_trusted_proxies() {
+        let headers = [
+            ("host", "inner"),
+            ("x-forwarded-for", "198.51.100.9"),
+            ("x-forwarded-proto", "https"),
+            ("x-forwarded-host", "outer.example"),
+        ];
+        let mut stranger = parts("/", &headers);
+        let received = receive_from(&mut stranger, false).expect("a legal head");
+        assert_eq!(
+            (received.client.to_string().as_str(), received.scheme),
+            ("192.0.2.7", Scheme::Http)
+        );
+        assert_eq!(&*received.authority, "inner");
+        assert_eq!(stranger.headers[X_FORWARDED_FOR], "192.0.2.7");
+        assert_eq!(stranger.headers[X_FORWARDED_PROTO], "http");
+
+        let mut proxy = parts("/", &headers);
+        let received = receive_from(&mut proxy, true).expect("a legal head");
+        assert_eq!(
+            (received.client.to_string().as_str(), received.scheme),
+            ("198.51.100.9", Scheme::Https)
+        );
+        assert_eq!(&*received.authority, "outer.example");
+        assert_eq!(proxy.headers[X_FORWARDED_FOR], "198.51.100.9, 192.0.2.7");
+    }
+}

@@ -1,0 +1,53 @@
+//! The proxy: from an accepted connection to the last byte of a response.
+//!
+//! The modules stand in the order in which a request meets them. [`exchange`] is the request's life, one function
+//! that names every stage:
+//!
+//! ```text
+//! accept → connection (HTTP/1.1, timeouts) → exchange
+//!   head (normalise, hop-by-hop, forwarded, id) → route → chain forward (request hooks)
+//!     → reply | upstream (choose, connect, send, retry what is safe)
+//!   ← chain back (response hooks, reverse order, only the plugins that were passed)
+//!   ← transforms on the bodies, or a splice for an upgraded connection
+//! → access log
+//! ```
+//!
+//! [`config`] says what is to be served, [`Generation`] is that in a form that serves, and [`Server`] runs it: one
+//! thread per worker, each with its own event loop, listening sockets, upstream connections and plugin instances.
+//! Nothing that a request touches is shared between workers or behind a lock.
+
+pub mod config;
+mod generation;
+mod server;
+mod worker;
+
+mod listener;
+
+mod connection;
+
+mod exchange;
+
+mod head;
+
+mod router;
+
+mod chain;
+
+mod upstream;
+
+mod health;
+
+mod body;
+
+mod reply;
+
+mod file;
+
+mod tunnel;
+
+mod failure;
+
+mod access;
+
+pub use generation::{Builtins, Generation};
+pub use server::{BoundListener, Server, StartError, Stop};

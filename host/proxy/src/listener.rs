@@ -1,0 +1,164 @@
+//! Listening sockets: bound before anything is served, one per worker, so that the kernel spreads connections.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
+use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
+
+use crate::config::Listener;
+use crate::connection::{self, Context, Peer};
+use crate::worker::Worker;
+
+/// Connections that wait in the kernel to be accepted, for each worker; the kernel caps it (`somaxconn`).
+const BACKLOG: i32 = 4096;
+
+/// How long accepting pauses after an error such as having no file descriptors left (EMFILE).
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// A peer that answers nothing is taken for dead 30 s after its last sign of life: 15 s, then 3 probes 5 s apart.
+/// Shorter than usual, because a dead DevTools client that stays attached holds up the browser for everybody.
+const KEEPALIVE: TcpKeepalive = TcpKeepalive::new()
+    .with_time(Duration::from_secs(15))
+    .with_interval(Duration::from_secs(5))
+    .with_retries(3);
+
+/// How long sent bytes may stay unacknowledged before the connection counts as broken.
+const UNACKNOWLEDGED: Duration = Duration::from_secs(30);
+
+/// A listener's sockets, one for each worker, and how many connections it may still take.
+#[derive(Debug)]
+pub(crate) struct Bound {
+    pub(crate) address: SocketAddr,
+    pub(crate) sockets: Vec<TcpListener>,
+    pub(crate) permits: Arc<Semaphore>,
+}
+
+/// Binds a listener for so many workers.
+pub(crate) fn bind(listener: &Listener, workers: usize) -> io::Result<Bound> {
+    // Sockets that share a port would share it with another process of the same user as well, and silently: a
+    // socket that shares with nobody finds out first whether the port is free.
+    let probe = socket(listener.bind, false)?;
+    let address = probe.local_addr()?;
+    if workers == 1 {
+        probe.listen(BACKLOG)?;
+        return Ok(Bound::new(address, vec![probe.into()], listener));
+    }
+    let address = address
+        .as_socket()
+        .ok_or_else(|| io::Error::other("no IP address"))?;
+    drop(probe);
+    let shared = |_| {
+        let socket = socket(address, true)?;
+        socket.listen(BACKLOG)?;
+        Ok(TcpListener::from(socket))
+    };
+    let sockets = (0..workers).map(shared).collect::<io::Result<Vec<_>>>()?;
+    Ok(Bound::new(address.into(), sockets, listener))
+}
+
+impl Bound {
+    fn new(address: socket2::SockAddr, sockets: Vec<TcpListener>, listener: &Listener) -> Self {
+        let address = address.as_socket().unwrap_or(listener.bind);
+        Self {
+            address,
+            sockets,
+            permits: Arc::new(Semaphore::new(listener.limits.connections)),
+        }
+    }
+}
+
+fn socket(address: SocketAddr, shared: bool) -> io::Result<Socket> {
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )?;
+    // A restart may bind while old connections are still in TIME_WAIT.
+    socket.set_reuse_address(true)?;
+    if shared {
+        socket.set_reuse_port(true)?;
+    }
+    if address.is_ipv6() {
+        // `[::]` means IPv6; who wants both families names both.
+        socket.set_only_v6(true)?;
+    }
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    Ok(socket)
+}
+
+/// Options of every connection, either side.
+pub(crate) fn tune(stream: &TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let socket = SockRef::from(stream);
+    socket.set_tcp_keepalive(&KEEPALIVE)?;
+    socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED))
+}
+
+/// Accepts until a stop is asked for. An error pauses the listener and never ends it.
+pub(crate) async fn accept(
+    worker: Rc<Worker>,
+    index: usize,
+    socket: TcpListener,
+    permits: Arc<Semaphore>,
+) {
+    let config = worker.listener(index);
+    let (name, limits) = (config.name.clone(), config.limits.clone());
+    let mut stop = worker.tasks.stop_requested();
+    let socket = match tokio::net::TcpListener::from_std(socket) {
+        Ok(socket) => socket,
+        Err(error) => {
+            return tracing::error!(listener = &*name, %error, "the listener cannot be used");
+        }
+    };
+    loop {
+        let accepted = tokio::select! {
+            accepted = next(&socket, &permits) => accepted,
+            () = stop.requested() => return,
+        };
+        let (stream, address, permit) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                tracing::warn!(listener = &*name, %error, "a connection could not be accepted; the listener pauses");
+                tokio::time::sleep(PAUSE).await;
+                continue;
+            }
+        };
+        if let Err(error) = tune(&stream) {
+            tracing::debug!(listener = &*name, client = %address, %error, "the client was gone before it was served");
+            continue;
+        }
+        let peer = Peer {
+            address,
+            listener: name.clone(),
+        };
+        let context = Context {
+            worker: worker.clone(),
+            peer,
+            listener: index,
+            limits: limits.clone(),
+        };
+        worker
+            .tasks
+            .spawn(connection::serve(context, stream, permit));
+    }
+}
+
+/// The permit comes first: a connection that may not be served yet waits in the kernel.
+async fn next(
+    socket: &tokio::net::TcpListener,
+    permits: &Arc<Semaphore>,
+) -> io::Result<(TcpStream, SocketAddr, tokio::sync::OwnedSemaphorePermit)> {
+    let permit = permits
+        .clone()
+        .acquire_owned()
+        .await
+        .map_err(io::Error::other)?;
+    let (stream, address) = socket.accept().await?;
+    Ok((stream, address, permit))
+}

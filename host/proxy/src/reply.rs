@@ -1,0 +1,45 @@
+//! Responses that no upstream made: fixed ones and those of plugins.
+
+use http::{HeaderMap, Method, Response};
+use witgate_runtime::{Reply, ReplyBody};
+
+use crate::body::Body;
+use crate::config::FixedReply;
+use crate::failure::Failure;
+use crate::file::{self, Mount};
+
+/// The reply of a route.
+pub(crate) fn fixed(reply: &FixedReply) -> Response<Body> {
+    let mut response = Response::new(Body::full(reply.body.clone()));
+    *response.status_mut() = reply.status;
+    response.headers_mut().extend(reply.headers.iter().cloned());
+    response
+}
+
+/// The reply of a plugin, its file opened.
+///
+/// # Errors
+///
+/// As [`file::serve`].
+pub(crate) fn of_plugin(
+    reply: Reply,
+    mounts: &[Mount],
+    method: &Method,
+    request: &HeaderMap,
+) -> Result<Response<Body>, Failure> {
+    let mut response = match reply.body {
+        ReplyBody::Empty => Response::new(Body::empty()),
+        ReplyBody::Bytes(bytes) => Response::new(Body::full(bytes)),
+        ReplyBody::File(file) => file::serve(mounts, &file, method, request, reply.status)?,
+    };
+    let of_file = std::mem::take(response.headers_mut());
+    if of_file.is_empty() {
+        *response.status_mut() = reply.status;
+    }
+    *response.headers_mut() = reply.headers;
+    // What the host knows of the file, or says of its absence, goes over what the plugin said.
+    for (name, value) in &of_file {
+        response.headers_mut().insert(name, value.clone());
+    }
+    Ok(response)
+}

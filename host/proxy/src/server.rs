@@ -1,0 +1,205 @@
+//! The running proxy: workers, and how they are started and stopped.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::mpsc;
+use std::thread::JoinHandle;
+
+use tokio::sync::watch;
+
+use crate::config::Location;
+use crate::generation::Generation;
+use crate::listener::{self, Bound};
+use crate::worker::{self, Phase, Start};
+
+/// A running proxy. Dropped, it cuts everything off.
+#[derive(Debug)]
+pub struct Server {
+    listeners: Vec<BoundListener>,
+    workers: Vec<JoinHandle<()>>,
+    stop: Stop,
+}
+
+/// A listener that accepts.
+#[derive(Debug, Clone)]
+pub struct BoundListener {
+    /// Its name in the configuration.
+    pub name: Arc<str>,
+    /// The address, with the port that the kernel chose if the configuration says 0.
+    pub address: SocketAddr,
+}
+
+/// Why the proxy could not be started. Nothing is served and nothing stays bound.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A listener's address cannot be had.
+    #[error("listener `{name}` cannot be bound to {address}: {reason}")]
+    Bind {
+        /// The listener.
+        name: Arc<str>,
+        /// Its `bind`.
+        address: SocketAddr,
+        /// What the system says, and what to do.
+        reason: String,
+        /// Where `bind` stands in the configuration.
+        location: Location,
+    },
+    /// A worker could not be started.
+    #[error("a worker could not be started: {0}")]
+    Worker(String),
+}
+
+/// Stops a server, from anywhere.
+#[derive(Debug, Clone)]
+pub struct Stop(Arc<watch::Sender<Phase>>);
+
+impl Stop {
+    /// Accepts nothing more and lets what is under way end, for at most `server.shutdown-grace`.
+    pub fn drain(&self) {
+        self.reach(Phase::Drain);
+    }
+
+    /// Ends everything now.
+    pub fn cut(&self) {
+        self.reach(Phase::Cut);
+    }
+
+    fn reach(&self, phase: Phase) {
+        self.0.send_if_modified(|now| {
+            let further = *now < phase;
+            if further {
+                *now = phase;
+            }
+            further
+        });
+    }
+}
+
+impl Server {
+    /// Binds all listeners, then starts the workers and waits until each can serve.
+    ///
+    /// # Errors
+    ///
+    /// When an address cannot be bound or a worker cannot be started.
+    pub fn start(generation: Arc<Generation>) -> Result<Self, StartError> {
+        let config = &generation.config;
+        let workers = config.server.workers;
+        let mut bound = config
+            .listeners
+            .iter()
+            .map(|l| bind(l, workers))
+            .collect::<Result<Vec<_>, _>>()?;
+        let named = config.listeners.iter().zip(&bound);
+        let listeners: Vec<_> = named
+            .map(|(l, bound)| BoundListener {
+                name: l.name.clone(),
+                address: bound.address,
+            })
+            .collect();
+        let stop = Stop(Arc::new(watch::Sender::new(Phase::Serve)));
+        let mut server = Self {
+            listeners,
+            workers: Vec::with_capacity(workers),
+            stop,
+        };
+        let (ready, readiness) = mpsc::channel();
+        for number in 0..workers {
+            let start = Start {
+                generation: generation.clone(),
+                sockets: sockets(&mut bound),
+                phase: server.stop.0.subscribe(),
+                watches_health: number == 0,
+            };
+            server.workers.push(spawn(number, start, ready.clone())?);
+        }
+        drop(ready);
+        for _ in 0..workers {
+            let started = readiness
+                .recv()
+                .unwrap_or_else(|_| Err("it ended at once".into()));
+            started.map_err(StartError::Worker)?;
+        }
+        Ok(server)
+    }
+
+    /// The listeners, in the order of the configuration.
+    pub fn listeners(&self) -> &[BoundListener] {
+        &self.listeners
+    }
+
+    /// A handle that stops this server.
+    pub fn stop(&self) -> Stop {
+        self.stop.clone()
+    }
+
+    /// Waits until all workers have ended. Blocks.
+    ///
+    /// # Errors
+    ///
+    /// When a worker panicked.
+    pub fn join(mut self) -> Result<(), StartError> {
+        for worker in self.workers.drain(..) {
+            worker
+                .join()
+                .map_err(|_| StartError::Worker("it panicked; its last words are above".into()))?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.stop.cut();
+    }
+}
+
+fn spawn(
+    number: usize,
+    start: Start,
+    ready: mpsc::Sender<Result<(), String>>,
+) -> Result<JoinHandle<()>, StartError> {
+    let tell = move |started| {
+        // Nobody listens any more once another worker has failed.
+        if ready.send(started).is_err() {
+            tracing::debug!(number, "the start was given up");
+        }
+    };
+    std::thread::Builder::new()
+        .name(format!("worker-{number}"))
+        .spawn(move || worker::run(start, tell))
+        .map_err(|error| StartError::Worker(error.to_string()))
+}
+
+fn bind(listener: &crate::config::Listener, workers: usize) -> Result<Bound, StartError> {
+    listener::bind(listener, workers).map_err(|error| StartError::Bind {
+        name: listener.name.clone(),
+        address: listener.bind,
+        reason: explain(&error),
+        location: listener.bind_location.clone(),
+    })
+}
+
+fn explain(error: &std::io::Error) -> String {
+    let remedy = match error.kind() {
+        std::io::ErrorKind::AddrInUse => {
+            "; another process has it (`ss -ltnp` says which): stop that, or choose another port"
+        }
+        std::io::ErrorKind::PermissionDenied => {
+            "; ports below 1024 need the capability CAP_NET_BIND_SERVICE"
+        }
+        std::io::ErrorKind::AddrNotAvailable => "; no interface of this machine has the address",
+        _ => "",
+    };
+    format!("{error}{remedy}")
+}
+
+fn sockets(bound: &mut [Bound]) -> Vec<(std::net::TcpListener, Arc<tokio::sync::Semaphore>)> {
+    let take = |bound: &mut Bound| {
+        let socket = bound
+            .sockets
+            .pop()
+            .expect("a socket was bound for each worker");
+        (socket, bound.permits.clone())
+    };
+    bound.iter_mut().map(take).collect()
+}

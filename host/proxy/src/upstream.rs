@@ -1,0 +1,413 @@
+//! Upstreams on one worker: choose an endpoint, take or make a connection, send, retry what is safe.
+
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::net::IpAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use http::{HeaderValue, Method, Request, Response, header};
+use hyper::body::Incoming;
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use crate::body::{Body, BodyError};
+use crate::config::{Endpoint, Upstream};
+use crate::failure::Failure;
+use crate::listener;
+
+/// An upstream's configuration and the health of its endpoints. Shared by all workers.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) name: Arc<str>,
+    pub(crate) config: Upstream,
+    pub(crate) healthy: Box<[AtomicBool]>,
+}
+
+impl Shared {
+    pub(crate) fn new(name: Arc<str>, config: Upstream) -> Self {
+        // Believed healthy until a check says otherwise, so that a start needs no waiting.
+        let healthy = config
+            .endpoints
+            .iter()
+            .map(|_| AtomicBool::new(true))
+            .collect();
+        Self {
+            name,
+            config,
+            healthy,
+        }
+    }
+}
+
+/// An upstream on this worker.
+#[derive(Debug)]
+pub(crate) struct WorkerUpstream {
+    shared: Arc<Shared>,
+    next: Cell<usize>,
+    pools: Box<[Rc<Pool>]>,
+}
+
+/// A response and where it came from.
+#[derive(Debug)]
+pub(crate) struct Sent {
+    pub(crate) response: Response<Body>,
+    pub(crate) endpoint: Arc<str>,
+}
+
+/// What to send. Kept until an endpoint has answered, so that it can be sent again.
+#[derive(Debug)]
+pub(crate) struct Outgoing<'a> {
+    pub(crate) head: &'a http::request::Parts,
+    pub(crate) use_upstream_authority: bool,
+    /// Protocol to upgrade to.
+    pub(crate) upgrade: Option<&'a str>,
+    pub(crate) body: Body,
+    /// Bytes of the body that were read so far: while it grows, the upstream is not slow.
+    pub(crate) progress: Rc<Cell<u64>>,
+    /// How long the response's body may pause.
+    pub(crate) pause: Duration,
+}
+
+/// How one attempt failed.
+enum Attempt {
+    /// Nothing was sent; the request is whole and may go elsewhere.
+    Unsent(Box<Request<Body>>),
+    /// It was sent, or may have been.
+    Failed(Failure),
+    /// The connection was an old one that ended without a word: the peer's idle timeout crossed our request.
+    Stale(Failure),
+}
+
+impl WorkerUpstream {
+    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+        let pool = |endpoint: &Endpoint| {
+            Rc::new(Pool {
+                idle: RefCell::default(),
+                most: shared.config.idle_connections,
+                longest: shared.config.idle_timeout,
+                name: format!("{}:{}", endpoint.host, endpoint.port).into(),
+            })
+        };
+        let pools = shared.config.endpoints.iter().map(pool).collect();
+        Self {
+            shared,
+            next: Cell::new(0),
+            pools,
+        }
+    }
+
+    /// Sends a request and waits for the head of the response.
+    ///
+    /// An endpoint that cannot be connected to is passed over for the next one. A request that an old connection
+    /// swallowed is sent again when that is safe: an idempotent method (RFC 9110 §9.2.2) without a body.
+    ///
+    /// # Errors
+    ///
+    /// The upstream's fault (502, 504), or the client's when its body cannot be read (400, 408, 413).
+    pub(crate) async fn send(&self, outgoing: Outgoing<'_>) -> Result<Sent, Failure> {
+        let Outgoing {
+            head,
+            body,
+            progress,
+            pause,
+            ..
+        } = &outgoing;
+        let (progress, pause) = (progress.clone(), *pause);
+        let replayable = is_idempotent(&head.method) && http_body::Body::is_end_stream(body);
+        let make = |body, at: usize| {
+            request(
+                head,
+                outgoing.use_upstream_authority,
+                outgoing.upgrade,
+                self.endpoint(at),
+                body,
+            )
+        };
+        let mut last = Failure::bad_gateway("there is no endpoint");
+        let order: Vec<usize> = self.order().collect();
+        let mut body = Some(outgoing.body);
+        for at in order {
+            // Old connections first; each that turns out dead costs nothing but a look.
+            while let Some(sender) = self.pools[at].take() {
+                let Some(whole) = body.take() else { break };
+                let request = make(whole, at);
+                match self
+                    .attempt(at, sender, true, request, &progress, pause)
+                    .await
+                {
+                    Ok(response) => return Ok(response),
+                    Err(Attempt::Unsent(request)) => body = Some(request.into_body()),
+                    Err(Attempt::Stale(_)) if replayable => body = Some(Body::empty()),
+                    Err(Attempt::Stale(failure) | Attempt::Failed(failure)) => return Err(failure),
+                }
+            }
+            let sender = match self.connect(at).await {
+                Ok(sender) => sender,
+                Err(failure) => {
+                    last = failure;
+                    continue;
+                }
+            };
+            let Some(whole) = body.take() else { break };
+            match self
+                .attempt(at, sender, false, make(whole, at), &progress, pause)
+                .await
+            {
+                Ok(response) => return Ok(response),
+                Err(Attempt::Unsent(request)) => {
+                    body = Some(request.into_body());
+                    last = Failure::bad_gateway(format!(
+                        "{}: it closed the new connection at once",
+                        self.pools[at].name
+                    ));
+                }
+                Err(Attempt::Stale(failure) | Attempt::Failed(failure)) => return Err(failure),
+            }
+        }
+        Err(last)
+    }
+
+    fn endpoint(&self, at: usize) -> &Endpoint {
+        &self.shared.config.endpoints[at]
+    }
+
+    /// The healthy endpoints in turn. When none is, all of them: a check may be wrong, and an answer is better than
+    /// none.
+    fn order(&self) -> impl Iterator<Item = usize> {
+        let count = self.pools.len();
+        let start = self.next.get();
+        self.next.set((start + 1) % count);
+        let healthy = |at: usize| self.shared.healthy[at].load(Ordering::Relaxed);
+        let any = (0..count).any(healthy);
+        (0..count)
+            .map(move |n| (start + n) % count)
+            .filter(move |at| !any || healthy(*at))
+    }
+
+    async fn connect(&self, at: usize) -> Result<SendRequest<Body>, Failure> {
+        let endpoint = self.endpoint(at);
+        let limit = self.shared.config.connect_timeout;
+        let name = &self.pools[at].name;
+        let stream = match timeout(limit, dial(endpoint)).await {
+            Ok(Ok(stream)) => stream,
+            Ok(Err(error)) => {
+                return Err(Failure::bad_gateway(format!(
+                    "{name}: cannot connect: {error}"
+                )));
+            }
+            Err(_) => {
+                return Err(Failure::gateway_timeout(format!(
+                    "{name}: no connection within {limit:?}"
+                )));
+            }
+        };
+        let (sender, connection) = http1::handshake(TokioIo::new(stream))
+            .await
+            .map_err(|error| Failure::bad_gateway(format!("{name}: {error}")))?;
+        let name = name.clone();
+        tokio::task::spawn_local(async move {
+            if let Err(error) = connection.with_upgrades().await {
+                // The exchange that was on it has its own line; an idle connection that breaks harms nobody.
+                tracing::debug!(endpoint = &*name, %error, "upstream connection ended");
+            }
+        });
+        Ok(sender)
+    }
+
+    async fn attempt(
+        &self,
+        at: usize,
+        mut sender: SendRequest<Body>,
+        reused: bool,
+        request: Request<Body>,
+        progress: &Cell<u64>,
+        pause: Duration,
+    ) -> Result<Sent, Attempt> {
+        let pool = &self.pools[at];
+        let sending = sender.try_send_request(request);
+        let answered = match self.in_time(sending, progress).await {
+            Some(answered) => answered,
+            None => {
+                let limit = self.shared.config.response_timeout;
+                let reason = format!("{}: no response within {limit:?}", pool.name);
+                return Err(Attempt::Failed(Failure::gateway_timeout(reason)));
+            }
+        };
+        match answered {
+            Ok(response) => {
+                let lease = Lease {
+                    pool: pool.clone(),
+                    sender,
+                };
+                let response =
+                    response.map(|incoming: Incoming| Body::response(incoming, pause, lease));
+                Ok(Sent {
+                    response,
+                    endpoint: pool.name.clone(),
+                })
+            }
+            Err(mut error) => match error.take_message() {
+                Some(request) => Err(Attempt::Unsent(Box::new(request))),
+                None => Err(explain(error.into_error(), reused, &pool.name)),
+            },
+        }
+    }
+
+    /// Waits for a response as long as the request's body still moves, and `response-timeout` after that.
+    async fn in_time<T>(
+        &self,
+        sending: impl Future<Output = T>,
+        progress: &Cell<u64>,
+    ) -> Option<T> {
+        let mut sending = std::pin::pin!(sending);
+        loop {
+            let before = progress.get();
+            match timeout(self.shared.config.response_timeout, sending.as_mut()).await {
+                Ok(answered) => return Some(answered),
+                Err(_) if progress.get() != before => {}
+                Err(_) => return None,
+            }
+        }
+    }
+
+    /// Closes connections that were unused for too long.
+    pub(crate) fn sweep(&self) {
+        for pool in &self.pools {
+            pool.sweep();
+        }
+    }
+}
+
+fn is_idempotent(method: &Method) -> bool {
+    matches!(
+        *method,
+        Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE | Method::PUT | Method::DELETE
+    )
+}
+
+/// The request as this endpoint gets it: one `Host`, always HTTP/1.1.
+fn request(
+    head: &http::request::Parts,
+    use_upstream_authority: bool,
+    upgrade: Option<&str>,
+    endpoint: &Endpoint,
+    body: Body,
+) -> Request<Body> {
+    let mut request = Request::new(body);
+    *request.method_mut() = head.method.clone();
+    *request.uri_mut() = head.uri.clone();
+    *request.headers_mut() = head.headers.clone();
+    let headers = request.headers_mut();
+    if use_upstream_authority || !headers.contains_key(header::HOST) {
+        headers.insert(header::HOST, endpoint.authority.clone());
+    }
+    if let Some(protocol) = upgrade.and_then(|protocol| HeaderValue::from_str(protocol).ok()) {
+        headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
+        headers.insert(header::UPGRADE, protocol);
+    }
+    request
+}
+
+fn explain(error: hyper::Error, reused: bool, endpoint: &str) -> Attempt {
+    let mut source = std::error::Error::source(&error);
+    while let Some(cause) = source {
+        if let Some(body) = cause.downcast_ref::<BodyError>() {
+            return Attempt::Failed(Failure::request_body(body));
+        }
+        source = cause.source();
+    }
+    let reason = match std::error::Error::source(&error) {
+        Some(cause) => format!("{endpoint}: {error}: {cause}"),
+        None => format!("{endpoint}: {error}"),
+    };
+    let failure = Failure::bad_gateway(reason);
+    match reused && (error.is_incomplete_message() || error.is_canceled() || is_reset(&error)) {
+        true => Attempt::Stale(failure),
+        false => Attempt::Failed(failure),
+    }
+}
+
+fn is_reset(error: &hyper::Error) -> bool {
+    let io = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<io::Error>());
+    io.is_some_and(|e| {
+        matches!(
+            e.kind(),
+            io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe
+        )
+    })
+}
+
+/// Opens a connection. An address is used as it stands, a name is resolved each time.
+pub(crate) async fn dial(endpoint: &Endpoint) -> io::Result<TcpStream> {
+    let stream = match endpoint.host.parse::<IpAddr>() {
+        Ok(address) => TcpStream::connect((address, endpoint.port)).await?,
+        Err(_) => TcpStream::connect((&*endpoint.host, endpoint.port)).await?,
+    };
+    listener::tune(&stream)?;
+    Ok(stream)
+}
+
+/// Unused connections to one endpoint.
+#[derive(Debug)]
+struct Pool {
+    idle: RefCell<Vec<Idle>>,
+    most: usize,
+    longest: Duration,
+    name: Arc<str>,
+}
+
+#[derive(Debug)]
+struct Idle {
+    sender: SendRequest<Body>,
+    since: Instant,
+}
+
+impl Pool {
+    /// The connection that was used last: the others can grow old and be closed.
+    fn take(&self) -> Option<SendRequest<Body>> {
+        let mut idle = self.idle.borrow_mut();
+        idle.retain(|connection| !connection.sender.is_closed());
+        let ready = idle
+            .iter()
+            .rposition(|c| c.sender.is_ready() && c.since.elapsed() < self.longest)?;
+        Some(idle.remove(ready).sender)
+    }
+
+    fn put(&self, sender: SendRequest<Body>) {
+        let mut idle = self.idle.borrow_mut();
+        if idle.len() < self.most {
+            idle.push(Idle {
+                sender,
+                since: Instant::now(),
+            });
+        }
+    }
+
+    fn sweep(&self) {
+        let mut idle = self.idle.borrow_mut();
+        idle.retain(|connection| {
+            !connection.sender.is_closed() && connection.since.elapsed() < self.longest
+        });
+    }
+}
+
+/// The use of a connection for one exchange. Dropped before the response's end, it closes the connection.
+#[derive(Debug)]
+pub(crate) struct Lease {
+    pool: Rc<Pool>,
+    sender: SendRequest<Body>,
+}
+
+impl Lease {
+    /// Gives the connection back: its response has been read to the end.
+    pub(crate) fn release(self) {
+        if !self.sender.is_closed() {
+            self.pool.put(self.sender);
+        }
+    }
+}
