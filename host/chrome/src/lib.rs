@@ -1,0 +1,52 @@
+//! A shared, persistent Chromium: started and kept running, and its log-ins taken out as Playwright's `storageState`.
+//!
+//! Two halves that know of each other only through a [`supervisor::State`]:
+//!
+//! ```text
+//! config ─► supervisor ─► process ─► Chromium on 127.0.0.1:PORT, with one profile
+//!               │ watch                   ▲
+//! schedule ◄────┘                         │ cdp
+//!     └─► harvest ─► cookies, origins, reader (hidden page, disk) ─► storage state ─► file
+//! ```
+//!
+//! - [`Supervisor`] starts Chromium, restarts it with back-off when it crashes, and ends it without orphans.
+//! - [`harvest()`] takes cookies and local storage out of the running browser; [`schedule::run`] does so by the clock.
+//! - [`StorageState::parse`] and [`write_atomically`] serve who receives such a file, too.
+//!
+//! The crate knows nothing of proxying, and it reads no configuration file.
+
+#![cfg_attr(
+    test,
+    allow(
+        clippy::unwrap_used,
+        reason = "a test that cannot go on fails where it stands"
+    )
+)]
+
+mod process;
+mod profile;
+
+mod cookies;
+mod hidden_page;
+mod local_storage;
+mod origins;
+mod reader;
+mod refusal;
+
+pub mod cdp;
+pub mod config;
+pub mod endpoint;
+pub mod file;
+pub mod harvest;
+pub mod schedule;
+pub mod storage_state;
+pub mod supervisor;
+
+pub use config::{ChromeConfig, ConfigError};
+pub use file::{WriteError, write_atomically};
+pub use harvest::{HarvestConfig, HarvestError, Harvested, harvest};
+pub use local_storage::LocalStorageError;
+pub use profile::ProfileError;
+pub use schedule::{InvalidSchedule, Outcome, Schedule, ScheduleConfig};
+pub use storage_state::{InvalidState, StorageState};
+pub use supervisor::{Ready, StartError, State, Supervisor};

@@ -1,0 +1,401 @@
+//! Chromium's life: start, ready, and again after a crash, until it is told to stop.
+//!
+//! ```text
+//! Starting ──► Ready ──► (ended) ──► BackingOff ──► Starting …          any state ──► Stopped
+//!     └──────────────────────────────────▲
+//! ```
+//!
+//! Ready means that `/json/version` is answered, and by this very browser: its WebSocket URL is the one that the
+//! started process announced on its standard error. (A Chromium that finds 127.0.0.1:PORT taken listens on \[::1\]
+//! instead and says nothing of it.)
+//!
+//! When the supervising process itself is killed, Chromium goes on running; the next supervisor of the profile ends
+//! it before it starts its own. (Tying a child's life to its parent's needs code between fork and exec, which cannot
+//! be had without unsafe.)
+//!
+//! Chromium writes cookies to the disk up to 30 s late and local storage up to 5 s late. An orderly stop loses
+//! nothing; a crash loses what is younger.
+
+use std::env;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::process::ExitStatus;
+use std::time::{Duration, Instant, SystemTime};
+
+use tokio::sync::watch;
+use tokio::time::{sleep, timeout};
+use tracing::{info, warn};
+
+use crate::config::{ChromeConfig, CommandLine, ConfigError};
+use crate::endpoint::{self, EndpointError, Version};
+use crate::process::Process;
+use crate::profile::{Profile, ProfileError};
+
+/// How long one answer of `/json/version` may take while waiting to be ready.
+const PROBE_LIMIT: Duration = Duration::from_secs(5);
+
+/// How often `/json/version` is asked again while it is not answered.
+const PROBE_POLL: Duration = Duration::from_millis(50);
+
+/// How Chromium is doing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum State {
+    /// Being started, and not ready yet.
+    Starting,
+    /// Answers `/json/version`.
+    Ready(Ready),
+    /// Ended or did not start; another attempt follows.
+    BackingOff {
+        /// When it will be started again.
+        until: Instant,
+        /// What happened, for people.
+        reason: String,
+    },
+    /// Ended because it was told to; nothing follows.
+    Stopped,
+}
+
+/// A Chromium that can be used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ready {
+    /// The browser process, which is also the id of its process group.
+    pub pid: i32,
+    /// Product and version: `Chrome/156.0.8078.79`.
+    pub browser: String,
+    /// Path of the browser's WebSocket, `/devtools/browser/GUID`; another one after every start.
+    pub websocket_path: String,
+    /// Since when.
+    pub since: SystemTime,
+}
+
+impl State {
+    /// The details of a ready Chromium.
+    pub fn ready(&self) -> Option<&Ready> {
+        match self {
+            Self::Ready(ready) => Some(ready),
+            _ => None,
+        }
+    }
+}
+
+/// Chromium cannot be supervised: nothing was started.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The configuration cannot work.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The profile cannot be had.
+    #[error(transparent)]
+    Profile(#[from] ProfileError),
+    /// Somebody else listens on the debugging port.
+    #[error("port {0} of 127.0.0.1 is taken: stop what listens there, or choose another `port`")]
+    PortTaken(u16),
+    /// The debugging port cannot be listened on for another reason.
+    #[error("cannot listen on port {port} of 127.0.0.1: {source}")]
+    Port {
+        /// The port.
+        port: u16,
+        /// What the operating system said.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// Why one run of Chromium came to nothing. The messages end up in [`State::BackingOff`] and in the log.
+#[derive(Debug, thiserror::Error)]
+enum RunError {
+    #[error(transparent)]
+    Start(#[from] StartError),
+    #[error("cannot run {binary}: {source}")]
+    Spawn { binary: String, source: io::Error },
+    #[error("chromium ended ({status}) {when}{last_words}")]
+    Exited {
+        status: ExitStatus,
+        when: &'static str,
+        last_words: String,
+    },
+    #[error("chromium was not ready within {limit:?}{last_words}")]
+    NotReady { limit: Duration, last_words: String },
+    #[error("cannot wait for chromium: {0}")]
+    Wait(io::Error),
+    #[error("port {port} of 127.0.0.1 is taken: another browser answers there")]
+    ForeignBrowser { port: u16 },
+}
+
+/// How a run ended, unless by an error.
+struct Stopped;
+
+/// Keeps one Chromium running on one profile.
+#[derive(Debug)]
+pub struct Supervisor {
+    config: ChromeConfig,
+    command_line: CommandLine,
+    profile: Profile,
+    address: SocketAddr,
+    state: watch::Sender<State>,
+}
+
+impl Supervisor {
+    /// Checks all that can be known before a start, and takes the profile. Nothing is started.
+    ///
+    /// The receiver sees [`State::Starting`] until [`Supervisor::run`] is under way. When the supervisor is dropped,
+    /// it sees [`State::Stopped`] last.
+    ///
+    /// # Errors
+    /// [`StartError`]: no browser to run, a configuration that it would refuse, a profile or a port in use.
+    pub fn new(config: ChromeConfig) -> Result<(Self, watch::Receiver<State>), StartError> {
+        let path = env::var_os("PATH").unwrap_or_default();
+        let root = rustix::process::geteuid().is_root();
+        let mut command_line = CommandLine::new(&config, root, &path)?;
+        let profile = Profile::claim(&config.profile)?;
+        command_line.set_profile(profile.path());
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, config.port));
+        if !profile.is_left_running() {
+            check_port(address)?;
+        }
+        let (state, receiver) = watch::channel(State::Starting);
+        Ok((
+            Self {
+                config,
+                command_line,
+                profile,
+                address,
+                state,
+            },
+            receiver,
+        ))
+    }
+
+    /// Where the browser's DevTools endpoint is: 127.0.0.1 and the configured port.
+    pub fn endpoint(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Runs Chromium, again and again, until `stop` is done; then ends it and returns with no process left.
+    ///
+    /// A crash, a failed start and a start that takes too long are logged at warn level and followed by another
+    /// start, after a wait that doubles each time. Dropping the future kills Chromium.
+    pub async fn run(mut self, stop: impl Future<Output = ()>) {
+        tokio::pin!(stop);
+        let mut backoff = Backoff::new(&self.config);
+        loop {
+            self.state.send_replace(State::Starting);
+            let error = match self.run_once(stop.as_mut()).await {
+                Ok(Stopped) => break,
+                Err(error) => error,
+            };
+            let ready_for = self.ready_for();
+            let delay = backoff.next(ready_for);
+            let delay_ms = delay.as_millis() as u64;
+            warn!(reason = %error, ready_ms = ready_for.as_millis() as u64, delay_ms, "chromium is started again");
+            self.state.send_replace(State::BackingOff {
+                until: Instant::now() + delay,
+                reason: error.to_string(),
+            });
+            tokio::select! {
+                () = stop.as_mut() => break,
+                () = sleep(delay) => {}
+            }
+        }
+        info!("chromium stopped");
+    }
+
+    /// One run, from clearing the way to the last helper process.
+    async fn run_once(
+        &mut self,
+        mut stop: impl Future<Output = ()> + Unpin,
+    ) -> Result<Stopped, RunError> {
+        tokio::select! {
+            () = &mut stop => return Ok(Stopped),
+            prepared = self.profile.prepare(self.config.stop_timeout) => prepared.map_err(StartError::from)?,
+        }
+        check_port(self.address)?;
+        let mut process = Process::spawn(&self.command_line).map_err(|source| RunError::Spawn {
+            binary: self.command_line.binary.display().to_string(),
+            source,
+        })?;
+        info!(pid = process.pid(), binary = %self.command_line.binary.display(), endpoint = %self.address, "chromium started");
+        if let Err(error) = self.profile.record(process.pid()) {
+            warn!(%error, "cannot note which chromium was started: a later witgate would not end it");
+        }
+        let end = tokio::select! {
+            () = &mut stop => Ok(Stopped),
+            error = self.until_ended(&mut process) => Err(error),
+        };
+        let ready = self
+            .state
+            .borrow()
+            .ready()
+            .map(|ready| ready.websocket_path.clone());
+        match &end {
+            Ok(Stopped) => {
+                let endpoint = ready.as_deref().map(|path| (self.address, path));
+                process.stop(endpoint, self.config.stop_timeout).await;
+            }
+            Err(RunError::NotReady { .. } | RunError::ForeignBrowser { .. }) => {
+                process.stop(None, self.config.stop_timeout).await;
+            }
+            Err(_) => process.sweep().await,
+        }
+        end
+    }
+
+    /// Waits for readiness and then for the end, whichever way it comes.
+    async fn until_ended(&self, process: &mut Process) -> RunError {
+        let started = Instant::now();
+        let mut announced = process.announced();
+        let ready = async {
+            // A closed channel means that standard error was closed: what ends there is seen by its exit.
+            let url = announced
+                .wait_for(Option::is_some)
+                .await
+                .map(|url| url.clone());
+            match url {
+                Ok(url) => self.answered(&url.unwrap_or_default()).await,
+                Err(_closed) => std::future::pending().await,
+            }
+        };
+        let version = tokio::select! {
+            exit = process.exited() => return ended(exit, "before it was ready", process),
+            ready = timeout(self.config.start_timeout, ready) => ready,
+        };
+        let version = match version {
+            Ok(Ok(version)) => version,
+            Ok(Err(error)) => return error,
+            Err(_elapsed) => {
+                return RunError::NotReady {
+                    limit: self.config.start_timeout,
+                    last_words: last_words(process),
+                };
+            }
+        };
+        let pid = process.pid();
+        let took_ms = started.elapsed().as_millis() as u64;
+        info!(pid, browser = version.browser, endpoint = %self.address, took_ms, "chromium is ready");
+        self.state.send_replace(State::Ready(Ready {
+            pid,
+            browser: version.browser,
+            websocket_path: version.websocket_path,
+            since: SystemTime::now(),
+        }));
+        let exit = process.exited().await;
+        ended(exit, "by itself", process)
+    }
+
+    /// Waits until `/json/version` is answered by the browser that announced `url`.
+    async fn answered(&self, url: &str) -> Result<Version, RunError> {
+        let foreign = || RunError::ForeignBrowser {
+            port: self.config.port,
+        };
+        if !url.starts_with(&format!("ws://{}/", self.address)) {
+            return Err(foreign());
+        }
+        let own = endpoint::websocket_path(url);
+        loop {
+            match endpoint::version(self.address, PROBE_LIMIT).await {
+                Ok(version) if Some(version.websocket_path.as_str()) == own => return Ok(version),
+                Ok(_) | Err(EndpointError::Foreign { .. }) => return Err(foreign()),
+                Err(EndpointError::Unreachable { .. } | EndpointError::Timeout { .. }) => {
+                    sleep(PROBE_POLL).await
+                }
+            }
+        }
+    }
+
+    fn ready_for(&self) -> Duration {
+        let state = self.state.borrow();
+        state
+            .ready()
+            .and_then(|ready| ready.since.elapsed().ok())
+            .unwrap_or_default()
+    }
+}
+
+impl Drop for Supervisor {
+    fn drop(&mut self) {
+        self.state.send_replace(State::Stopped);
+    }
+}
+
+/// Whether the debugging port can be had. Chromium would not say so itself.
+fn check_port(address: SocketAddr) -> Result<(), StartError> {
+    match TcpListener::bind(address) {
+        Ok(_listener) => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+            Err(StartError::PortTaken(address.port()))
+        }
+        Err(source) => Err(StartError::Port {
+            port: address.port(),
+            source,
+        }),
+    }
+}
+
+fn ended(exit: io::Result<ExitStatus>, when: &'static str, process: &Process) -> RunError {
+    match exit {
+        Ok(status) => RunError::Exited {
+            status,
+            when,
+            last_words: last_words(process),
+        },
+        Err(error) => RunError::Wait(error),
+    }
+}
+
+fn last_words(process: &Process) -> String {
+    let words = process.last_words();
+    if words.is_empty() {
+        words
+    } else {
+        format!("; its last words: {words}")
+    }
+}
+
+/// The wait before the next start.
+#[derive(Debug)]
+struct Backoff {
+    min: Duration,
+    max: Duration,
+    reset: Duration,
+    next: Duration,
+}
+
+impl Backoff {
+    fn new(config: &ChromeConfig) -> Self {
+        let (min, max) = (
+            config.min_backoff,
+            config.max_backoff.max(config.min_backoff),
+        );
+        Self {
+            min,
+            max,
+            reset: config.backoff_reset,
+            next: min,
+        }
+    }
+
+    fn next(&mut self, ready_for: Duration) -> Duration {
+        if ready_for >= self.reset {
+            self.next = self.min;
+        }
+        let delay = self.next;
+        self.next = delay.saturating_mul(2).min(self.max);
+        delay
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_wait_doubles_up_to_its_limit_and_starts_over_after_a_long_run() {
+        let mut backoff = Backoff::new(&ChromeConfig::new("/p".into()));
+        let delays: Vec<_> = (0..8)
+            .map(|_| backoff.next(Duration::ZERO).as_millis())
+            .collect();
+        assert_eq!(delays, [500, 1000, 2000, 4000, 8000, 16000, 30000, 30000]);
+        assert_eq!(backoff.next(Duration::from_secs(59)).as_millis(), 30000);
+        assert_eq!(backoff.next(Duration::from_secs(60)).as_millis(), 500);
+    }
+}

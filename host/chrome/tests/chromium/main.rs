@@ -1,0 +1,10 @@
+//! The supervisor and the harvest against a real Chromium, which must be installed.
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test that cannot go on fails where it stands"
+)]
+
+mod harvest;
+mod schedule;
+mod supervisor;
+mod support;
