@@ -1,0 +1,224 @@
+use std::ffi::{OsStr, OsString};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::{env, fs};
+
+use crate::{BuildError, artifact, component};
+
+/// What plugins are compiled for: it has no system interface, so nothing can be imported but what the contract offers.
+pub const TARGET: &str = "wasm32-unknown-unknown";
+
+/// A plugin that was built.
+#[derive(Debug, Clone)]
+pub struct Component {
+    /// The package's name.
+    pub name: String,
+    /// The component.
+    pub bytes: Vec<u8>,
+}
+
+/// A run of cargo that builds plugin packages.
+#[derive(Debug, Clone)]
+pub struct Build {
+    directory: PathBuf,
+    target_dir: PathBuf,
+    packages: Vec<String>,
+    profile: String,
+    locked: bool,
+    offline: bool,
+}
+
+impl Build {
+    /// A build of packages of the workspace around `directory`.
+    ///
+    /// `target_dir` is made if it is missing and should be kept between runs. It must not be the target directory of a
+    /// cargo that waits for this build, because cargo locks it: a build script takes a directory under `OUT_DIR`.
+    pub fn new(directory: impl Into<PathBuf>, target_dir: impl Into<PathBuf>) -> Self {
+        Self {
+            directory: directory.into(),
+            target_dir: target_dir.into(),
+            packages: Vec::new(),
+            profile: "release".to_owned(),
+            locked: false,
+            offline: false,
+        }
+    }
+
+    /// Adds a package.
+    #[must_use]
+    pub fn package(mut self, name: impl Into<String>) -> Self {
+        self.packages.push(name.into());
+        self
+    }
+
+    /// The cargo profile; `release` unless set.
+    #[must_use]
+    pub fn profile(mut self, profile: impl Into<String>) -> Self {
+        self.profile = profile.into();
+        self
+    }
+
+    /// Refuses to change `Cargo.lock`.
+    #[must_use]
+    pub fn locked(mut self, locked: bool) -> Self {
+        self.locked = locked;
+        self
+    }
+
+    /// Never touches the network. `CARGO_NET_OFFLINE=true` in the environment does the same.
+    #[must_use]
+    pub fn offline(mut self, offline: bool) -> Self {
+        self.offline = offline;
+        self
+    }
+
+    /// Builds all packages in one run of cargo and makes a component of each, in the order in which they were added.
+    ///
+    /// # Errors
+    ///
+    /// [`BuildError`]; what cargo and rustc said is in it.
+    pub fn run(&self) -> Result<Vec<Component>, BuildError> {
+        self.check_target()?;
+        let mut command = self.command();
+        let output = run(&mut command, "CARGO")?;
+        if !output.status.success() {
+            return Err(BuildError::Cargo {
+                packages: self.packages.join(", "),
+                directory: self.directory.clone(),
+                output: rendered(&output),
+            });
+        }
+        self.packages
+            .iter()
+            .map(|package| made(package, &output))
+            .collect()
+    }
+
+    /// Asks for the target first: what rustc says without it is a page about a missing crate `core`.
+    fn check_target(&self) -> Result<(), BuildError> {
+        let mut rustc = Command::new(env::var_os("RUSTC").unwrap_or_else(|| "rustc".into()));
+        rustc
+            .args(["--print", "target-libdir", "--target", TARGET])
+            .current_dir(&self.directory);
+        let output = run(&mut rustc, "RUSTC")?;
+        let libdir = PathBuf::from(String::from_utf8_lossy(&output.stdout).trim());
+        if output.status.success() && libdir.is_dir() {
+            Ok(())
+        } else {
+            Err(BuildError::TargetMissing { target: TARGET })
+        }
+    }
+
+    fn command(&self) -> Command {
+        let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+        cargo.current_dir(&self.directory);
+        for (name, _) in env::vars_os().filter(|(name, _)| belongs_to_the_outer_build(name)) {
+            cargo.env_remove(name);
+        }
+        cargo.env(
+            "CARGO_ENCODED_RUSTFLAGS",
+            remapped_paths(&self.directory).join(OsStr::new("\u{1f}")),
+        );
+        cargo.args(["build", "--target", TARGET, "--profile", &self.profile]);
+        cargo.args(["--message-format", "json-render-diagnostics"]);
+        cargo.arg("--target-dir").arg(&self.target_dir);
+        for package in &self.packages {
+            cargo.args(["--package", package]);
+        }
+        if self.locked {
+            cargo.arg("--locked");
+        }
+        if self.offline {
+            cargo.arg("--offline");
+        }
+        cargo
+    }
+}
+
+/// Variables that an outer cargo, clippy or coverage run sets for its own crates and that would change this build.
+/// What chooses the toolchain, the registries, the network and the job server stays.
+fn belongs_to_the_outer_build(name: &OsStr) -> bool {
+    const NAMES: [&str; 15] = [
+        "RUSTFLAGS",
+        "CARGO_ENCODED_RUSTFLAGS",
+        "RUSTC_WORKSPACE_WRAPPER",
+        "RUSTC_LINKER",
+        "CARGO_BUILD_TARGET",
+        "CARGO_BUILD_RUSTFLAGS",
+        "CARGO_BUILD_TARGET_DIR",
+        "CARGO_TARGET_DIR",
+        "CARGO_PRIMARY_PACKAGE",
+        "CARGO_CRATE_NAME",
+        "TARGET",
+        "OUT_DIR",
+        "OPT_LEVEL",
+        "DEBUG",
+        "PROFILE",
+    ];
+    const PREFIXES: [&str; 6] = [
+        "CARGO_CFG_",
+        "CARGO_FEATURE_",
+        "CARGO_PKG_",
+        "CARGO_MANIFEST_",
+        "CARGO_PROFILE_",
+        "DEP_",
+    ];
+    let Some(name) = name.to_str() else {
+        return false;
+    };
+    NAMES.contains(&name) || PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+}
+
+/// Panic messages hold source paths. Shortened, the component is the same wherever it is built, and tells nothing of
+/// the machine.
+fn remapped_paths(directory: &Path) -> Vec<OsString> {
+    let workspace = directory
+        .ancestors()
+        .filter(|dir| dir.join("Cargo.lock").is_file())
+        .last();
+    let cargo_home = env::var_os("CARGO_HOME")
+        .map(PathBuf::from)
+        .or_else(|| env::home_dir().map(|home| home.join(".cargo")));
+    [
+        (workspace.unwrap_or(directory).canonicalize().ok(), "."),
+        (cargo_home, "cargo"),
+    ]
+    .into_iter()
+    .filter_map(|(from, to)| {
+        let mut flag = OsString::from("--remap-path-prefix=");
+        flag.push(from?);
+        flag.push("=");
+        flag.push(to);
+        Some(flag)
+    })
+    .collect()
+}
+
+fn run(command: &mut Command, variable: &'static str) -> Result<Output, BuildError> {
+    command.output().map_err(|source| BuildError::Start {
+        program: command.get_program().to_string_lossy().into_owned(),
+        variable,
+        source,
+    })
+}
+
+fn made(package: &str, output: &Output) -> Result<Component, BuildError> {
+    let name = package.to_owned();
+    let Some(module) = artifact::module_of(package, &output.stdout) else {
+        return Err(BuildError::NoModule { package: name });
+    };
+    let module = fs::read(&module).map_err(|source| BuildError::Read { module, source })?;
+    match component::encode(&module) {
+        Ok(bytes) => Ok(Component { name, bytes }),
+        Err(source) => Err(BuildError::Encode {
+            package: name,
+            source,
+        }),
+    }
+}
+
+fn rendered(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr)
+        .trim_end()
+        .to_owned()
+}

@@ -1,0 +1,177 @@
+//! Does what the header `x-do` of the request says. Each word is one promise of the SDK.
+
+use std::cell::Cell;
+
+use serde::Deserialize;
+use witgate_plugin::{
+    ConfigErrors, Exchange, Failure, File, Plugin, Reply, Request, RequestHook, RequestVerdict,
+    Response, ResponseHook, ResponseVerdict, buffer, debug, error, info, stream, trace, warn,
+};
+
+/// The configuration.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    #[serde(default)]
+    greeting: String,
+}
+
+/// The plugin.
+pub struct Guest {
+    greeting: String,
+    calls: Cell<u32>,
+}
+
+impl Plugin for Guest {
+    type Config = Config;
+
+    fn new(config: Config) -> Result<Self, ConfigErrors> {
+        match config.greeting.as_str() {
+            "panic" => panic!("asked to in the configuration"),
+            greeting => Ok(Self {
+                greeting: greeting.to_owned(),
+                calls: Cell::new(0),
+            }),
+        }
+    }
+}
+
+fn order(request: &Request) -> String {
+    let order = request.header("x-do").unwrap_or_default();
+    String::from_utf8_lossy(&order).into_owned()
+}
+
+fn shout(body: Vec<u8>) -> Result<Vec<u8>, Failure> {
+    if body.contains(&b'!') {
+        return Err(Failure::new("shouted already"));
+    }
+    Ok(body.to_ascii_uppercase())
+}
+
+/// Everything that can be read in a hook, one fact a line.
+fn facts(exchange: &Exchange, request: &Request) -> String {
+    let mut names = request.header_names();
+    names.sort();
+    [
+        exchange.id(),
+        exchange.listener(),
+        exchange.route(),
+        exchange.peer_address(),
+        exchange.client_address(),
+        exchange.client_scheme(),
+        exchange.client_authority(),
+        exchange.client_path_with_query(),
+        request.method(),
+        request.authority(),
+        request.path_with_query(),
+        request.path(),
+        request.upgrade().unwrap_or_default(),
+        names.join(","),
+        request
+            .header_values("x-many")
+            .iter()
+            .map(|value| String::from_utf8_lossy(value))
+            .collect::<Vec<_>>()
+            .join("+"),
+    ]
+    .join("\n")
+}
+
+impl RequestHook for Guest {
+    fn on_request(
+        &self,
+        exchange: &Exchange,
+        request: &mut Request,
+    ) -> Result<RequestVerdict, Failure> {
+        self.calls.set(self.calls.get() + 1);
+        match order(request).as_str() {
+            "facts" => {
+                return Ok(RequestVerdict::Answer(
+                    Reply::new(200).text(facts(exchange, request)),
+                ));
+            }
+            "greet" => {
+                return Ok(RequestVerdict::Answer(
+                    Reply::new(200).text(self.greeting.as_str()),
+                ));
+            }
+            "count" => {
+                return Ok(RequestVerdict::Answer(
+                    Reply::new(200).text(self.calls.get().to_string()),
+                ));
+            }
+            "empty" => {
+                return Ok(RequestVerdict::Answer(
+                    Reply::new(204).header("x-a", "1").header("x-a", "2"),
+                ));
+            }
+            "file" => {
+                return Ok(RequestVerdict::Answer(
+                    Reply::new(200).file(File::new("/mount/file")),
+                ));
+            }
+            "edit" => {
+                request.set_path_with_query("/new?q")?;
+                request.set_authority("new.example:1")?;
+                request.set_header("x-set", "set")?;
+                request.append_header("x-many", b"\xff")?;
+                request.remove_header("x-gone")?;
+            }
+            "note" => {
+                exchange.set_attribute("note", "first")?;
+                exchange.set_attribute("note", "second")?;
+                info!(
+                    "{:?} {:?}",
+                    exchange.attribute("note"),
+                    exchange.attribute("none")
+                );
+            }
+            "bad-header" => request.set_header("content-length", "1")?,
+            "bad-value" => request.set_header("x-a", "secret\r\n")?,
+            "bad-name" => request.remove_header(":path")?,
+            "bad-authority" => request.set_authority("a b")?,
+            "bad-note" => exchange.set_attribute("A Note", "")?,
+            "large-note" => exchange.set_attribute("note", &"x".repeat(2000))?,
+            "log" => {
+                error!("an {}", "error");
+                warn!("a warning");
+                info!("info");
+                debug!("debug");
+                trace!("trace");
+            }
+            "panic" => panic!("asked to in a request"),
+            "stream" => return Ok(RequestVerdict::transform(stream(shout))),
+            "hold" => return Ok(RequestVerdict::hold(buffer(8, shout))),
+            _ => {}
+        }
+        Ok(RequestVerdict::Next)
+    }
+}
+
+impl ResponseHook for Guest {
+    fn on_response(
+        &self,
+        exchange: &Exchange,
+        request: &Request,
+        response: &mut Response,
+    ) -> Result<ResponseVerdict, Failure> {
+        match order(request).as_str() {
+            "edit" => {
+                response.set_status(response.status() + 1)?;
+                response.set_header("x-names", response.header_names().join(","))?;
+                response.append_header("x-many", "2")?;
+                response.remove_header("x-gone")?;
+                response.end_connection();
+            }
+            "bad-status" => response.set_status(99)?,
+            "note" => info!("{:?}", exchange.attribute("note")),
+            "answer" => return Ok(ResponseVerdict::Answer(Reply::new(500).json("{}"))),
+            "stream" => return Ok(ResponseVerdict::transform(stream(shout))),
+            "hold" => return Ok(ResponseVerdict::hold(buffer(8, shout))),
+            _ => {}
+        }
+        Ok(ResponseVerdict::Next)
+    }
+}
+
+witgate_plugin::export!(Guest: request, response);

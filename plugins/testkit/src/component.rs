@@ -1,0 +1,142 @@
+use std::collections::HashMap;
+use std::env;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
+
+use witgate_build::Build;
+use witgate_runtime::{ConfigError, Hooks, Limits, LoadError, Runtime};
+
+use crate::Plugin;
+
+/// Run time of one call unless a test sets another.
+const PATIENT: Duration = Duration::from_secs(5);
+
+/// A component, ready to be started as often as a test likes.
+#[derive(Debug, Clone)]
+pub struct Component {
+    compiled: Arc<witgate_runtime::Component>,
+    limits: Limits,
+}
+
+impl Component {
+    /// The plugin of the package whose tests are running. See [`of_package`](Self::of_package).
+    ///
+    /// # Panics
+    ///
+    /// When the tests are not run by cargo, and when it cannot be built or loaded, with what cargo said.
+    pub fn of_this_package(profile: &str) -> Self {
+        let variable = |name| {
+            env::var(name).unwrap_or_else(|_| panic!("{name} is not set; run the tests by cargo"))
+        };
+        Self::of_package(
+            &variable("CARGO_MANIFEST_DIR"),
+            &variable("CARGO_PKG_NAME"),
+            profile,
+        )
+    }
+
+    /// The plugin that a package of the workspace around `directory` is, built for the purpose with this cargo profile
+    /// (`release`, unless the workspace has one for plugins). Built once per test program.
+    ///
+    /// # Panics
+    ///
+    /// When it cannot be built or loaded, with what cargo said.
+    pub fn of_package(directory: &str, package: &str, profile: &str) -> Self {
+        static BUILT: OnceLock<Mutex<HashMap<[String; 3], Component>>> = OnceLock::new();
+        // A test that failed to build has poisoned nothing: what is in the map was whole.
+        let built = BUILT.get_or_init(Mutex::default).lock();
+        let mut built = built.unwrap_or_else(PoisonError::into_inner);
+        let key = [directory, package, profile].map(str::to_owned);
+        if let Some(component) = built.get(&key) {
+            return component.clone();
+        }
+        let build = Build::new(directory, target_dir())
+            .package(package)
+            .profile(profile);
+        let components = build.run().unwrap_or_else(|error| panic!("{error}"));
+        let component =
+            Self::from_bytes(&components[0].bytes).unwrap_or_else(|error| panic!("{error}"));
+        built.insert(key, component.clone());
+        component
+    }
+
+    /// A component from its bytes.
+    ///
+    /// # Errors
+    ///
+    /// Those that an operator would get for it.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, LoadError> {
+        static RUNTIME: OnceLock<Runtime> = OnceLock::new();
+        let runtime =
+            RUNTIME.get_or_init(|| Runtime::new(None).unwrap_or_else(|error| panic!("{error}")));
+        let compiled = Arc::new(witgate_runtime::Component::load(runtime, bytes)?);
+        let limits = Limits {
+            deadline: PATIENT,
+            ..Limits::default()
+        };
+        Ok(Self { compiled, limits })
+    }
+
+    /// The same component under other limits. Unless set, those that an operator gets by default, except that a call may
+    /// take 5 s: deadlines are of wall-clock time, and a busy machine would fail tests of a quick plugin.
+    #[must_use]
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// Which hooks it exports.
+    pub fn hooks(&self) -> Hooks {
+        self.compiled.hooks()
+    }
+
+    /// Starts it with a configuration: a JSON object.
+    ///
+    /// # Panics
+    ///
+    /// When the plugin refuses the configuration, traps or exceeds a limit.
+    pub fn start(&self, config: &str) -> Plugin {
+        Plugin::start(self.compiled.clone(), config, self.limits).unwrap_or_else(|(error, log)| {
+            let mistakes = mistakes_of(&error);
+            panic!(
+                "{error}{}",
+                mistakes
+                    .iter()
+                    .map(|m| format!("\n  {}: {}", m.path, m.message))
+                    .collect::<String>()
+                    + &log
+            )
+        })
+    }
+
+    /// What the plugin has against a configuration.
+    ///
+    /// # Panics
+    ///
+    /// When it has nothing against it, traps or exceeds a limit.
+    pub fn config_errors(&self, config: &str) -> Vec<ConfigError> {
+        match Plugin::start(self.compiled.clone(), config, self.limits) {
+            Ok(_) => panic!("the plugin takes the configuration {config}"),
+            Err((error, log)) => match mistakes_of(&error) {
+                [] => panic!("{error}{log}"),
+                mistakes => mistakes.to_vec(),
+            },
+        }
+    }
+}
+
+fn mistakes_of(error: &witgate_runtime::StartError) -> &[ConfigError] {
+    match error {
+        witgate_runtime::StartError::Config(mistakes) => mistakes,
+        witgate_runtime::StartError::Failed(_) => &[],
+    }
+}
+
+/// Beside the test programs, so that cleaning the one cleans the other. Not their own target directory, which a cargo
+/// that builds at the same time would lock.
+fn target_dir() -> PathBuf {
+    let program = env::current_exe().expect("a running program has a path");
+    let deps = program.parent().expect("a program is in a directory");
+    deps.with_file_name("witgate-plugins")
+}

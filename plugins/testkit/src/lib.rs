@@ -1,0 +1,40 @@
+//! Tests plugins under the runtime that serves production: same engine, same imports, same checks of what comes back.
+//!
+//! A test builds the component, starts it with a configuration, and sends an [`Exchange`] through its hooks:
+//!
+//! ```no_run
+//! use witgate_testkit::{Component, Exchange};
+//!
+//! #[test]
+//! # fn hidden() {}
+//! fn the_configured_host_is_sent() {
+//!     let component = Component::of_this_package("release");
+//!     let plugin = component.start(r#"{"host":"localhost:9222"}"#);
+//!     let mut exchange = Exchange::get("/json/version").authority("box:9222");
+//!     plugin.on_request(&mut exchange).expect_next();
+//!     assert_eq!(exchange.upstream_authority(), "localhost:9222");
+//!     assert_eq!(exchange.attribute("original-host"), Some("box:9222"));
+//! }
+//! ```
+//!
+//! What the kit cannot do panics, with the plugin's log lines in the message, so that a test reads without error
+//! handling. The plugin's own failures come back as values from the functions that start with `try_`.
+//!
+//! Whatever needs a socket, a file or an upstream is not here: a reply that names a file is asserted as such.
+
+mod body;
+mod component;
+mod exchange;
+mod log;
+mod plugin;
+mod verdict;
+
+pub use body::Body;
+pub use component::Component;
+pub use exchange::Exchange;
+pub use log::LogLine;
+pub use plugin::{PLUGIN_NAME, Plugin};
+pub use verdict::Verdict;
+pub use witgate_runtime::{
+    ConfigError, FailureKind, FileReply, Limits, PluginFailure, Reply, ReplyBody, Scheme,
+};

@@ -1,0 +1,127 @@
+use std::fmt;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use tokio::runtime::{Builder, Runtime};
+use tracing::Dispatch;
+use witgate_runtime::{Limits, PluginFailure, StartError, WorkerPlugin};
+
+use crate::log::Log;
+use crate::{Exchange, LogLine, Verdict};
+
+/// The name under which a plugin is started here; the namespace of its attributes.
+pub const PLUGIN_NAME: &str = "under-test";
+
+/// A started plugin.
+#[derive(Clone)]
+pub struct Plugin {
+    worker: Rc<WorkerPlugin>,
+    stage: Stage,
+}
+
+/// Where a plugin's calls run: on the test's own thread, with what is logged collected.
+#[derive(Clone)]
+pub(crate) struct Stage {
+    executor: Rc<Runtime>,
+    dispatch: Dispatch,
+    log: Log,
+}
+
+impl Plugin {
+    pub(crate) fn start(
+        component: Arc<witgate_runtime::Component>,
+        config: &str,
+        limits: Limits,
+    ) -> Result<Self, (StartError, String)> {
+        let stage = Stage::new();
+        let plugin =
+            witgate_runtime::Plugin::new(PLUGIN_NAME.into(), component, config.to_owned(), limits);
+        match stage.run(WorkerPlugin::start(Arc::new(plugin))) {
+            Ok(worker) => Ok(Self {
+                worker: Rc::new(worker),
+                stage,
+            }),
+            Err(error) => Err((error, stage.log.told())),
+        }
+    }
+
+    /// Calls the request hook. Edits and notes are in the exchange afterwards.
+    ///
+    /// # Panics
+    ///
+    /// When the plugin fails.
+    pub fn on_request(&self, exchange: &mut Exchange) -> Verdict {
+        self.try_on_request(exchange)
+            .unwrap_or_else(|failure| self.stage.fail(&failure))
+    }
+
+    /// Calls the request hook.
+    ///
+    /// # Errors
+    ///
+    /// When the plugin traps, exceeds a limit, returns a failure or what cannot be sent.
+    pub fn try_on_request(&self, exchange: &mut Exchange) -> Result<Verdict, PluginFailure> {
+        exchange.lend(
+            |lent| self.stage.run(self.worker.on_request(lent)),
+            &self.stage,
+        )
+    }
+
+    /// Calls the response hook, for an exchange that has a response ([`Exchange::response`]).
+    ///
+    /// # Panics
+    ///
+    /// When the plugin fails.
+    pub fn on_response(&self, exchange: &mut Exchange) -> Verdict {
+        self.try_on_response(exchange)
+            .unwrap_or_else(|failure| self.stage.fail(&failure))
+    }
+
+    /// Calls the response hook.
+    ///
+    /// # Errors
+    ///
+    /// As [`try_on_request`](Self::try_on_request).
+    pub fn try_on_response(&self, exchange: &mut Exchange) -> Result<Verdict, PluginFailure> {
+        exchange.lend(
+            |lent| self.stage.run(self.worker.on_response(lent)),
+            &self.stage,
+        )
+    }
+
+    /// What the plugin has logged so far, of all levels.
+    pub fn log(&self) -> Vec<LogLine> {
+        self.stage.log.lines().clone()
+    }
+}
+
+impl fmt::Debug for Plugin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Plugin")
+            .field("worker", &self.worker)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Stage {
+    fn new() -> Self {
+        let executor = Builder::new_current_thread()
+            .enable_time()
+            .build()
+            .expect("an event loop without sockets starts");
+        let log = Log::default();
+        Self {
+            executor: Rc::new(executor),
+            dispatch: log.dispatch(),
+            log,
+        }
+    }
+
+    pub(crate) fn run<T>(&self, call: impl Future<Output = T>) -> T {
+        tracing::dispatcher::with_default(&self.dispatch, || self.executor.block_on(call))
+    }
+
+    pub(crate) fn fail(&self, failure: &PluginFailure) -> ! {
+        panic!("{failure}{}", self.log.told())
+    }
+}
