@@ -1,0 +1,167 @@
+//! The command line.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args as Group, Parser, Subcommand, ValueEnum};
+
+/// A reverse proxy whose every behaviour is a WebAssembly component.
+#[derive(Debug, Parser)]
+#[command(version, arg_required_else_help = true, after_help = AFTER_HELP)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+const AFTER_HELP: &str = "\
+First steps:
+  witgate demo                        see the built-in plugins at work, nothing else needed
+  witgate check witgate.toml          find everything that is wrong with a configuration
+  witgate run --config witgate.toml   serve
+
+Exit codes: 0 all went well, 1 it did not (the reason is on standard error), 2 the command line is wrong.";
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Serve a configuration until SIGTERM or SIGINT
+    ///
+    /// Everything is checked before anything is bound. The first signal stops accepting and lets what is under way
+    /// end, for at most `server.shutdown-grace`; a second one ends at once.
+    Run(Run),
+    /// Report everything that is wrong with a configuration, and start nothing
+    ///
+    /// Compiles the components and lets each plugin look at its configuration, but binds no port and starts no
+    /// Chromium.
+    Check(Check),
+    /// Take a snapshot of the shared Chromium's signed-in state, now
+    ///
+    /// Reads `[chrome]` and `[chrome.snapshot]`, connects to the running browser without disturbing its tabs, and
+    /// replaces the snapshot file by cookies and localStorage in Playwright's storageState format. On any failure
+    /// the last file stays.
+    Harvest(Harvest),
+    /// Snapshots on the machines that use them
+    Snapshot {
+        #[command(subcommand)]
+        command: Snapshot,
+    },
+    /// Try the built-in plugins: everything in one process, with curl lines to copy
+    Demo(Demo),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Snapshot {
+    /// Fetch a snapshot and replace a file by it, or fail and leave the file alone
+    ///
+    /// The answer has to be a storageState that Playwright takes. The file is replaced in one step, with mode 0600.
+    /// Redirects are not followed, so that the token goes nowhere else.
+    #[command(after_help = PULL_HELP)]
+    Pull(Pull),
+}
+
+const PULL_HELP: &str = "\
+Example:
+  witgate snapshot pull --url https://chrome.example.com/api/snapshot \\
+    --token-file ~/.config/witgate/token --file ~/.local/share/witgate/state.json";
+
+#[derive(Debug, Group)]
+pub(crate) struct Run {
+    /// The configuration
+    #[arg(
+        short,
+        long,
+        value_name = "FILE",
+        default_value = "witgate.toml",
+        env = "WITGATE_CONFIG"
+    )]
+    pub(crate) config: PathBuf,
+    #[command(flatten)]
+    pub(crate) log: Log,
+}
+
+#[derive(Debug, Group)]
+pub(crate) struct Check {
+    /// The configuration
+    #[arg(value_name = "FILE", default_value = "witgate.toml")]
+    pub(crate) config: PathBuf,
+}
+
+#[derive(Debug, Group)]
+pub(crate) struct Harvest {
+    /// The configuration
+    #[arg(
+        short,
+        long,
+        value_name = "FILE",
+        default_value = "witgate.toml",
+        env = "WITGATE_CONFIG"
+    )]
+    pub(crate) config: PathBuf,
+    /// Write here instead of `[chrome.snapshot] file`
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) file: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) log: Log,
+}
+
+#[derive(Debug, Group)]
+pub(crate) struct Pull {
+    /// Where the snapshot is served
+    #[arg(long, value_name = "URL", env = "WITGATE_SNAPSHOT_URL")]
+    pub(crate) url: String,
+    /// The file to replace; its directory has to exist
+    #[arg(long, value_name = "FILE")]
+    pub(crate) file: PathBuf,
+    #[command(flatten)]
+    pub(crate) token: Token,
+    /// How long all of it may take
+    #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = seconds)]
+    pub(crate) timeout: Duration,
+}
+
+/// Where the token comes from: never the command line, which every user of the machine can see.
+#[derive(Debug, Group)]
+#[group(required = true, multiple = false)]
+pub(crate) struct Token {
+    /// A file that holds the token; a newline at its end does not count
+    #[arg(long, value_name = "FILE")]
+    pub(crate) token_file: Option<PathBuf>,
+    /// The name of an environment variable that holds the token
+    #[arg(long, value_name = "NAME")]
+    pub(crate) token_env: Option<String>,
+}
+
+#[derive(Debug, Group)]
+pub(crate) struct Demo {
+    #[command(flatten)]
+    pub(crate) log: Log,
+}
+
+#[derive(Debug, Group)]
+pub(crate) struct Log {
+    /// Shape of the log, which goes to standard error
+    #[arg(long, value_enum, default_value = "text", env = "WITGATE_LOG_FORMAT")]
+    pub(crate) log_format: Format,
+    /// What is logged: a level, or targets with levels such as `info,access=off,plugin=debug`
+    #[arg(
+        long,
+        value_name = "FILTER",
+        default_value = "info",
+        env = "WITGATE_LOG"
+    )]
+    pub(crate) log_level: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// Lines for people
+    Text,
+    /// One JSON object a line
+    Json,
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    match text.parse() {
+        Ok(seconds) if seconds > 0 => Ok(Duration::from_secs(seconds)),
+        _ => Err("a whole number of seconds from 1".into()),
+    }
+}

@@ -1,0 +1,234 @@
+//! `[chrome]` and `[chrome.snapshot]`: read from the configuration, checked, run.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+
+use tokio::sync::watch;
+use witgate_chrome::{
+    ChromeConfig, ConfigError, HarvestConfig, Schedule, ScheduleConfig, StartError, Supervisor,
+    schedule,
+};
+use witgate_proxy::config::shape::Located;
+use witgate_proxy::config::{Item, Location, Problem, Problems, Section, shape};
+
+use crate::Ended;
+use crate::load::report;
+
+/// Chromium as configured, with the places to name in a report.
+pub(crate) struct Chrome {
+    config: ChromeConfig,
+    snapshot: Option<Snapshot>,
+    places: Places,
+}
+
+struct Snapshot {
+    file: PathBuf,
+    schedule: Schedule,
+    on_start: bool,
+    location: Location,
+}
+
+struct Places {
+    table: Location,
+    binary: Option<Location>,
+    profile: Option<Location>,
+    port: Option<Location>,
+    args: Option<Location>,
+    sandbox: Option<Location>,
+}
+
+/// Reads the table. Relative paths start at the configuration's directory.
+pub(crate) fn read(directory: PathBuf) -> impl Fn(&Item<'_>) -> Option<Chrome> {
+    move |item| shape::table(|table| chrome(table, &directory))(item)
+}
+
+fn chrome(table: &mut Section<'_>, directory: &std::path::Path) -> Option<Chrome> {
+    let location = table.location();
+    let profile = table.required("profile", "\"profile\"", shape::located(shape::path));
+    let binary = table.optional("binary", shape::located(shape::path));
+    let port = table.optional("port", shape::located(shape::integer(1..=65_535)));
+    let headless = table.default("headless", true, shape::boolean);
+    let sandbox = table.optional("sandbox", shape::located(shape::boolean));
+    let args = table.optional("args", shape::located(shape::list(shape::string)));
+    let start_timeout = table.optional("start-timeout", shape::positive_duration);
+    let stop_timeout = table.optional("stop-timeout", shape::positive_duration);
+    let snapshot = table.optional("snapshot", shape::table(|table| snapshot(table, directory)));
+    let (profile, profile_location) = split(profile);
+    let (binary, binary_location) = split(binary);
+    let (port, port_location) = split(port);
+    let (sandbox, sandbox_location) = split(sandbox);
+    let (args, args_location) = split(args);
+    let mut config = ChromeConfig::new(directory.join(profile?));
+    config.binary = binary.map(|path| directory.join(path));
+    config.port = port.unwrap_or(config.port);
+    config.headless = headless;
+    config.sandbox = sandbox.unwrap_or(config.sandbox);
+    config.args = args.unwrap_or_default();
+    config.start_timeout = start_timeout.unwrap_or(config.start_timeout);
+    config.stop_timeout = stop_timeout.unwrap_or(config.stop_timeout);
+    let places = Places {
+        table: location,
+        binary: binary_location,
+        profile: profile_location,
+        port: port_location,
+        args: args_location,
+        sandbox: sandbox_location,
+    };
+    Some(Chrome {
+        config,
+        snapshot,
+        places,
+    })
+}
+
+fn snapshot(table: &mut Section<'_>, directory: &std::path::Path) -> Option<Snapshot> {
+    let file = table.required(
+        "file",
+        "\"snapshots/storage-state.json\"",
+        shape::located(shape::path),
+    );
+    let schedule = table.default("schedule", hourly(), |item| {
+        let text = shape::string(item)?;
+        match text.parse::<Schedule>() {
+            Ok(schedule) => Some(schedule),
+            Err(error) => item.reject(
+                error.to_string(),
+                "a cron expression such as \"0 * * * *\" (every hour)",
+            ),
+        }
+    });
+    let on_start = table.default("on-start", true, shape::boolean);
+    let (file, location) = split(file);
+    Some(Snapshot {
+        file: directory.join(file?),
+        schedule,
+        on_start,
+        location: location?,
+    })
+}
+
+fn hourly() -> Schedule {
+    "0 * * * *".parse().expect("a cron expression")
+}
+
+fn split<T>(located: Option<Located<T>>) -> (Option<T>, Option<Location>) {
+    located.map_or((None, None), |located| {
+        (Some(located.value), Some(located.location))
+    })
+}
+
+impl Chrome {
+    /// What can be known without starting anything: that there is a browser, and that its arguments can work.
+    pub(crate) fn check(&self, file: &str) -> Result<(), Ended> {
+        self.config
+            .check()
+            .map_err(|error| self.problem(file, &StartError::Config(error)))?;
+        self.check_snapshot(file)
+    }
+
+    /// Takes the profile and makes sure that snapshots can be written. Nothing is started yet.
+    pub(crate) fn claim(&self, file: &str) -> Result<Claimed, Ended> {
+        let (supervisor, state) =
+            Supervisor::new(self.config.clone()).map_err(|error| self.problem(file, &error))?;
+        self.check_snapshot(file)?;
+        let schedule = self.snapshot.as_ref().map(|snapshot| ScheduleConfig {
+            on_start: snapshot.on_start,
+            ..ScheduleConfig::new(
+                snapshot.schedule.clone(),
+                self.harvest_config(snapshot.file.clone()),
+            )
+        });
+        Ok(Claimed {
+            supervisor,
+            state,
+            schedule,
+        })
+    }
+
+    /// How to harvest into `[chrome.snapshot] file`, if there is one.
+    pub(crate) fn harvest(&self, file: Option<PathBuf>) -> Option<HarvestConfig> {
+        let file = file.or_else(|| Some(self.snapshot.as_ref()?.file.clone()))?;
+        Some(self.harvest_config(file))
+    }
+
+    fn harvest_config(&self, file: PathBuf) -> HarvestConfig {
+        let endpoint = SocketAddr::from((Ipv4Addr::LOCALHOST, self.config.port));
+        HarvestConfig::new(endpoint, Some(self.config.profile.clone()), file)
+    }
+
+    fn check_snapshot(&self, file: &str) -> Result<(), Ended> {
+        let Some(snapshot) = &self.snapshot else {
+            return Ok(());
+        };
+        witgate_chrome::file::check_writable(&snapshot.file).map_err(|error| {
+            let help = "name a file in a directory that this user may write, and that is not for others to read";
+            self.report(file, snapshot.location.clone(), "chrome.snapshot.file", error.to_string(), help)
+        })
+    }
+
+    /// The report of a Chromium that cannot be run, at the line that decides it.
+    fn problem(&self, file: &str, error: &StartError) -> Ended {
+        let places = &self.places;
+        let (place, key) = match error {
+            StartError::Config(ConfigError::NoBinary | ConfigError::NotExecutable(_)) => {
+                (&places.binary, "chrome.binary")
+            }
+            StartError::Config(ConfigError::RootWithSandbox) => (&places.sandbox, "chrome.sandbox"),
+            StartError::Config(ConfigError::ReservedArgument { .. }) => {
+                (&places.args, "chrome.args")
+            }
+            StartError::Config(ConfigError::NoPort)
+            | StartError::PortTaken(_)
+            | StartError::Port { .. } => (&places.port, "chrome.port"),
+            StartError::Profile(_) => (&places.profile, "chrome.profile"),
+        };
+        let location = place.clone().unwrap_or_else(|| places.table.clone());
+        self.report(file, location, key, error.to_string(), "")
+    }
+
+    fn report(
+        &self,
+        file: &str,
+        location: Location,
+        key: &str,
+        message: String,
+        help: &str,
+    ) -> Ended {
+        let mut problems = Problems::new(file);
+        let problem = Problem::error(location, key, message);
+        problems.add(if help.is_empty() {
+            problem
+        } else {
+            problem.with_help(help)
+        });
+        report(problems)
+    }
+}
+
+/// A Chromium that can be started.
+pub(crate) struct Claimed {
+    supervisor: Supervisor,
+    state: watch::Receiver<witgate_chrome::State>,
+    schedule: Option<ScheduleConfig>,
+}
+
+impl Claimed {
+    /// Runs Chromium and its harvests until told to stop; returns when no process is left.
+    pub(crate) async fn run(self, mut stop: watch::Receiver<bool>) {
+        let mut harvests_stop = stop.clone();
+        let (outcome, _) = watch::channel(None);
+        let harvests = async {
+            if let Some(schedule) = self.schedule {
+                schedule::run(schedule, self.state, outcome, told(&mut harvests_stop)).await;
+            }
+        };
+        tokio::join!(self.supervisor.run(told(&mut stop)), harvests);
+    }
+}
+
+async fn told(stop: &mut watch::Receiver<bool>) {
+    // An error means that whoever would tell is gone.
+    if stop.wait_for(|stop| *stop).await.is_err() {
+        tracing::debug!("chromium stops because nobody is left to stop it");
+    }
+}

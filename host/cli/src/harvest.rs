@@ -1,0 +1,48 @@
+//! `witgate harvest`: one snapshot, now.
+
+use crate::Ended;
+use crate::args::Harvest;
+use crate::load;
+use crate::log;
+use crate::run::runtime;
+
+pub(crate) fn harvest(args: &Harvest) -> Result<(), Ended> {
+    let _flushes_the_log = log::start(&args.log)?;
+    let loaded = load::read(&args.config)?;
+    let Some(chrome) = &loaded.chrome else {
+        return Err(Ended::because(format!(
+            "{} has no [chrome] to harvest from",
+            loaded.file
+        )));
+    };
+    let Some(config) = chrome.harvest(args.file.clone()) else {
+        let file = &loaded.file;
+        return Err(Ended::because(format!(
+            "{file} has no [chrome.snapshot] file; add one, or give --file FILE"
+        )));
+    };
+    let harvested = runtime()?
+        .block_on(witgate_chrome::harvest(&config))
+        .map_err(|error| {
+            Ended::because(format!(
+                "harvest failed, {} is as it was: {error}",
+                config.file.display()
+            ))
+        })?;
+    println!(
+        "{}: {} cookies, {} origins with {} items of localStorage, {} bytes, in {:.1} s",
+        config.file.display(),
+        harvested.cookies,
+        harvested.origins,
+        harvested.items,
+        harvested.bytes,
+        harvested.duration.as_secs_f64(),
+    );
+    if harvested.left_out > 0 {
+        println!(
+            "left out: {} (the log says what and why)",
+            harvested.left_out
+        );
+    }
+    Ok(())
+}

@@ -1,0 +1,50 @@
+//! The `witgate` binary: reads the command line, puts the crates together, says what went wrong.
+//!
+//! Exit codes: 0 all went well; 1 it did not, the reason is on standard error; 2 the command line is wrong.
+
+mod args;
+mod check;
+mod chrome;
+mod demo;
+mod harvest;
+mod load;
+mod log;
+mod pull;
+mod run;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::args::{Args, Command, Snapshot};
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    let done = match args.command {
+        Command::Run(run) => run::run(&run),
+        Command::Check(check) => check::check(&check),
+        Command::Harvest(harvest) => harvest::harvest(&harvest),
+        Command::Snapshot {
+            command: Snapshot::Pull(pull),
+        } => pull::pull(&pull),
+        Command::Demo(demo) => demo::demo(&demo),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// What ends a command: words for people, ready to be printed.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Ended(String);
+
+impl Ended {
+    fn because(reason: impl std::fmt::Display) -> Self {
+        Self(format!("witgate: {reason}"))
+    }
+}
