@@ -1,0 +1,31 @@
+# Everything a newcomer needs. Each target sets up what it needs itself.
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test fmt lint doc
+
+CARGO ?= cargo
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: ## run a persistent Chromium behind witgate and say how to use it
+	scripts/setup.sh demo
+	$(CARGO) build --locked -p witgate
+	@exec scripts/demo.sh
+
+test: ## everything that has to hold: format, lints, unit and end-to-end tests, documentation
+	scripts/setup.sh test
+	$(MAKE) --no-print-directory lint
+	$(CARGO) build --locked --workspace --all-targets
+	$(CARGO) test --locked --workspace --no-fail-fast
+	$(MAKE) --no-print-directory doc
+
+fmt: ## format the code
+	$(CARGO) fmt --all
+
+lint: ## format and lints, nothing changed
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+
+doc: ## build the API documentation
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps

@@ -1,0 +1,88 @@
+#!/usr/bin/env bash
+# Puts in place what `make demo` or `make test` needs, on a fresh Debian with rustup. What is there already is left alone,
+# so it may be run as often as you like.
+#
+# usage: scripts/setup.sh demo|test
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+say() { printf '==> %s\n' "$*"; }
+warn() { printf 'setup: %s\n' "$*" >&2; }
+fail() { warn "$*"; exit 1; }
+have() { command -v "$1" >/dev/null 2>&1; }
+
+as_root() {
+    if [ "$(id -u)" = 0 ]; then
+        "$@"
+    elif have sudo; then
+        sudo "$@"
+    else
+        warn "root is needed for: $*"
+        return 1
+    fi
+}
+
+updated=no
+install_packages() {
+    have apt-get || { warn "no apt-get here: install $* (or what your system calls them) by hand"; return 1; }
+    say "installing $*"
+    if [ "$updated" = no ]; then
+        as_root apt-get update -qq || return 1
+        updated=yes
+    fi
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >/dev/null
+}
+
+set_up_rust() {
+    have rustup || fail "rustup is missing: see https://rustup.rs"
+    have cc || install_packages gcc libc6-dev || fail "a C compiler is missing: install gcc"
+    # The first call of cargo fetches the toolchain that rust-toolchain.toml names.
+    cargo --version || fail "the toolchain that rust-toolchain.toml names cannot be had"
+    if ! rustup target list --installed | grep -qx wasm32-unknown-unknown; then
+        say "adding the wasm32-unknown-unknown target"
+        rustup target add wasm32-unknown-unknown || fail "plugins cannot be built without that target"
+    fi
+}
+
+set_up_chromium() {
+    have chromium || have chromium-browser || have google-chrome-stable || install_packages chromium
+}
+
+set_up_clients() {
+    if ! python3 -c 'import ensurepip, venv' 2>/dev/null; then
+        install_packages python3 python3-venv || fail "Python 3 with venv is missing"
+    fi
+    cd tests/clients
+    if ! cmp -s requirements.txt .venv/installed; then
+        say "installing Node and Playwright for Python into tests/clients/.venv"
+        rm -rf .venv
+        python3 -m venv .venv
+        .venv/bin/pip install --quiet --disable-pip-version-check --requirement requirements.txt
+        cp requirements.txt .venv/installed
+    fi
+    if ! cmp -s package-lock.json node_modules/.installed; then
+        say "installing the Node clients into tests/clients/node_modules"
+        PATH="$PWD/.venv/bin:$PATH" npm ci --ignore-scripts --loglevel=error
+        cp package-lock.json node_modules/.installed
+    fi
+    cd ../..
+}
+
+case "${1:-}" in
+demo)
+    set_up_rust
+    have curl || install_packages curl || fail "curl is missing"
+    set_up_chromium || warn "Chromium cannot be had here; the demo goes without"
+    ;;
+test)
+    set_up_rust
+    have curl || install_packages curl || fail "curl is missing"
+    set_up_chromium || fail "the tests drive a real Chromium: install it and try again"
+    set_up_clients
+    ;;
+*)
+    sed -n '2,5s/^# \{0,1\}//p' "$0" >&2
+    exit 2
+    ;;
+esac
+say "ready for make $1"

@@ -1,0 +1,112 @@
+//! Clients that know nothing of witgate, run as a user runs them. `scripts/setup.sh test` installs them.
+
+use std::net::ToSocketAddrs;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::process::Process;
+
+/// A client's own time limits are shorter, so that it can say what it waited for.
+const BOUND: Duration = Duration::from_secs(60);
+
+/// Runs `tests/clients/SCRIPT.mjs` with Node and gives the JSON object it prints.
+///
+/// # Panics
+///
+/// When it fails, takes longer than a minute, or is not installed.
+#[must_use]
+#[track_caller]
+pub fn node(script: &str, arguments: &[&str]) -> Value {
+    run("node", script, arguments)
+}
+
+/// Runs `tests/clients/SCRIPT.py` with Python and gives the JSON object it prints.
+///
+/// # Panics
+///
+/// When it fails, takes longer than a minute, or is not installed.
+#[must_use]
+#[track_caller]
+pub fn python(script: &str, arguments: &[&str]) -> Value {
+    run("python", script, arguments)
+}
+
+/// A name of this machine that is neither an address nor below `localhost`, so that Chromium itself would refuse it.
+///
+/// # Panics
+///
+/// When the host name does not resolve to an address of this machine.
+#[must_use]
+#[track_caller]
+pub fn host_name() -> String {
+    let name = rustix::system::uname()
+        .nodename()
+        .to_string_lossy()
+        .into_owned();
+    let own = (name.as_str(), 0)
+        .to_socket_addrs()
+        .is_ok_and(|mut addresses| {
+            // Only an address of this machine can be bound.
+            addresses
+                .any(|address| address.is_ipv4() && std::net::TcpListener::bind(address).is_ok())
+        });
+    assert!(
+        own,
+        "the host name {name:?} does not resolve to this machine: add it to /etc/hosts"
+    );
+    name
+}
+
+/// Starts `tests/clients/SCRIPT.mjs` with Node and leaves it running.
+///
+/// # Panics
+///
+/// When it is not installed.
+#[must_use]
+#[track_caller]
+pub fn start_node(script: &str, arguments: &[&str]) -> Process {
+    Process::start(script, command("node", script, arguments))
+}
+
+#[track_caller]
+fn run(interpreter: &str, script: &str, arguments: &[&str]) -> Value {
+    // Some clients leave files where they run.
+    let scratch = tempfile::TempDir::new().expect("the temporary directory can be written");
+    let mut command = command(interpreter, script, arguments);
+    command.current_dir(scratch.path());
+    let ended = Process::start(script, command).wait(BOUND);
+    assert!(
+        ended.status.success(),
+        "{script} {arguments:?} failed:\n{}",
+        ended.output()
+    );
+    let last = ended.stdout.lines().last().unwrap_or_default();
+    serde_json::from_str(last)
+        .unwrap_or_else(|_| panic!("{script} printed no JSON:\n{}", ended.output()))
+}
+
+#[track_caller]
+fn command(interpreter: &str, script: &str, arguments: &[&str]) -> Command {
+    let clients = Path::new(env!("CARGO_MANIFEST_DIR")).join("clients");
+    let interpreter = clients.join(".venv/bin").join(interpreter);
+    assert!(
+        interpreter.exists(),
+        "the clients are not installed: run `scripts/setup.sh test` first"
+    );
+    let mut command = Command::new(interpreter);
+    command.arg(clients.join(script)).args(arguments);
+    for name in [
+        "http_proxy",
+        "https_proxy",
+        "all_proxy",
+        "HTTP_PROXY",
+        "HTTPS_PROXY",
+        "ALL_PROXY",
+    ] {
+        command.env_remove(name);
+    }
+    command
+}

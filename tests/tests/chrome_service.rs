@@ -1,0 +1,339 @@
+//! Promise: `examples/chrome-service` gives real clients on other machines one persistent Chromium, and takes its
+//! signed-in state to browsers of their own.
+
+use std::fs;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde_json::Value;
+use witgate_tests::http::exchange;
+use witgate_tests::site::{SIGNED_IN, Site};
+use witgate_tests::wait::within;
+use witgate_tests::witgate::Setup;
+use witgate_tests::{Witgate, chromium, clients, eventually};
+
+const TOKEN: &str = "9f2c41d07be85a36";
+
+/// Chromium's own intervals for writing to disk are up to 30 s.
+const ON_DISK: Duration = Duration::from_secs(60);
+
+/// The example, on ports that are free.
+struct Service {
+    witgate: Witgate,
+    profile: PathBuf,
+    /// As a user on another machine writes it.
+    cdp_url: String,
+}
+
+impl Service {
+    fn start() -> Self {
+        let setup = directory();
+        let profile = setup.path().join("profile");
+        let witgate = setup.start(&config("0 0 1 1 *"));
+        let cdp_url = format!(
+            "http://{}:{}",
+            clients::host_name(),
+            witgate.address("cdp").port()
+        );
+        let service = Self {
+            witgate,
+            profile,
+            cdp_url,
+        };
+        service.wait_until_ready();
+        service
+    }
+
+    fn wait_until_ready(&self) {
+        let ready = within(Duration::from_secs(60), || {
+            (self.witgate.get("cdp", "/json/version").status() == 200).then_some(())
+        });
+        assert!(
+            ready.is_some(),
+            "Chromium does not answer through the proxy"
+        );
+    }
+
+    fn sign_in_with(&self, client: fn(&str, &[&str]) -> Value, script: &str, site: &str) {
+        check(&client(script, &[&self.cdp_url, "sign-in", site]));
+    }
+
+    fn look_with(&self, client: fn(&str, &[&str]) -> Value, script: &str, site: &str) {
+        check(&client(script, &[&self.cdp_url, "look", site]));
+    }
+
+    fn snapshot_file(&self) -> PathBuf {
+        self.witgate
+            .setup()
+            .path()
+            .join("snapshots/storage-state.json")
+    }
+
+    /// Harvests until the snapshot holds the localStorage of this origin, which Chromium writes to disk after 5 s.
+    fn harvest_until_it_holds(&self, origin: &str) -> Value {
+        let held = within(ON_DISK, || {
+            let ended = self
+                .witgate
+                .setup()
+                .run_to_end(&["harvest", "--config", "witgate.toml"]);
+            assert!(ended.status.success(), "{}", ended.output());
+            let state: Value =
+                serde_json::from_slice(&fs::read(self.snapshot_file()).ok()?).expect("valid JSON");
+            let held = state["origins"]
+                .as_array()?
+                .iter()
+                .any(|entry| entry["origin"] == origin);
+            held.then_some(state)
+        });
+        held.unwrap_or_else(|| panic!("no harvest holds the localStorage of {origin}"))
+    }
+}
+
+/// What the example expects around it. The sandbox cannot be had where tests run as root.
+fn directory() -> Setup {
+    let setup = Setup::new().file("snapshots/keep", "");
+    setup
+        .env("WITGATE_SNAPSHOT_TOKEN", TOKEN)
+        .env("WITGATE_CHROMIUM_SANDBOX", "false")
+}
+
+fn config(schedule: &str) -> String {
+    let example =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/chrome-service/witgate.toml");
+    let example = fs::read_to_string(example).expect("the example is there");
+    let port = TcpListener::bind("127.0.0.1:0")
+        .and_then(|listener| listener.local_addr())
+        .expect("a free port")
+        .port();
+    let replaced = [
+        ("0.0.0.0:9222", "0.0.0.0:0".to_owned()),
+        ("0.0.0.0:8088", "0.0.0.0:0".to_owned()),
+        ("127.0.0.1:9223", format!("127.0.0.1:{port}")),
+        ("port = 9223 ", format!("port = {port} ")),
+        ("0 * * * *", schedule.to_owned()),
+    ];
+    replaced.iter().fold(example, |text, (from, to)| {
+        assert!(text.contains(from), "the example no longer says {from:?}");
+        text.replace(from, to)
+    })
+}
+
+/// What every client prints after it signed in, or found itself signed in.
+#[track_caller]
+fn check(seen: &Value) {
+    assert_eq!(seen["who"], SIGNED_IN, "{seen}");
+    assert_eq!(seen["theme"], "dark", "{seen}");
+    assert_eq!(seen["contexts"], 1, "{seen}");
+}
+
+#[test]
+fn real_clients_by_any_name_share_one_browser() {
+    let site = Site::start();
+    let service = Service::start();
+
+    service.sign_in_with(clients::node, "playwright_connect.mjs", &site.origin("a"));
+    service.sign_in_with(clients::python, "playwright_connect.py", &site.origin("b"));
+    service.sign_in_with(clients::node, "puppeteer_connect.mjs", &site.origin("c"));
+
+    service.look_with(clients::python, "playwright_connect.py", &site.origin("a"));
+    service.look_with(clients::node, "puppeteer_connect.mjs", &site.origin("b"));
+    service.look_with(clients::node, "playwright_connect.mjs", &site.origin("c"));
+}
+
+#[test]
+fn the_state_survives_the_death_of_chromium() {
+    let site = Site::start();
+    let service = Service::start();
+    service.sign_in_with(
+        clients::node,
+        "playwright_connect.mjs",
+        &site.origin("shop"),
+    );
+    let on_disk = within(ON_DISK, || {
+        let cookies = holds(&service.profile.join("Default/Cookies"), b"shop.localhost");
+        let storage = fs::read_dir(service.profile.join("Default/Local Storage/leveldb")).ok()?;
+        let storage = storage
+            .filter_map(Result::ok)
+            .any(|file| holds(&file.path(), b"shop.localhost"));
+        (cookies && storage).then_some(())
+    });
+    assert!(on_disk.is_some(), "Chromium wrote no state to disk");
+
+    let killed = chromium::kill(&service.profile);
+    let again = within(Duration::from_secs(60), || {
+        chromium::browser_process(&service.profile).filter(|&browser| browser != killed)
+    });
+    assert!(again.is_some(), "Chromium was not started again");
+    service.wait_until_ready();
+
+    service.look_with(
+        clients::python,
+        "playwright_connect.py",
+        &site.origin("shop"),
+    );
+}
+
+fn holds(file: &Path, wanted: &[u8]) -> bool {
+    fs::read(file).is_ok_and(|bytes| bytes.windows(wanted.len()).any(|window| window == wanted))
+}
+
+#[test]
+fn the_state_goes_from_the_shared_browser_to_an_isolated_one() {
+    let site = Site::start();
+    let service = Service::start();
+    let origin = site.origin("shop");
+    service.sign_in_with(clients::node, "playwright_connect.mjs", &origin);
+    let snapshots = service.witgate.address("snapshots");
+
+    let state = service.harvest_until_it_holds(&origin);
+    let cookies = state["cookies"].as_array().expect("a list");
+    assert!(
+        cookies
+            .iter()
+            .any(|cookie| cookie["domain"] == "shop.localhost" && cookie["httpOnly"] == true),
+        "{state}"
+    );
+
+    let without = exchange(snapshots, "GET /api/snapshot HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert_eq!(
+        (without.status(), without.text()),
+        (401, r#"{"error":"invalid bearer"}"#)
+    );
+    let request =
+        format!("GET /api/snapshot HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {TOKEN}\r\n\r\n");
+    let with = exchange(snapshots, request);
+    assert_eq!(with.status(), 200);
+    assert_eq!(
+        serde_json::from_slice::<Value>(&with.body).expect("valid JSON"),
+        state
+    );
+
+    let box_setup = Setup::new().env("TOKEN", TOKEN);
+    let url = format!(
+        "http://{}:{}/api/snapshot",
+        clients::host_name(),
+        snapshots.port()
+    );
+    let pulled = box_setup.run_to_end(&[
+        "snapshot",
+        "pull",
+        "--url",
+        &url,
+        "--file",
+        "state.json",
+        "--token-env",
+        "TOKEN",
+    ]);
+    assert!(pulled.status.success(), "{}", pulled.output());
+
+    let file = box_setup.path().join("state.json");
+    let (file, browser) = (file.to_string_lossy(), chromium::binary());
+    let arguments = [
+        &*file,
+        &format!("{origin}/home"),
+        &browser.to_string_lossy(),
+    ];
+    let seen = clients::node("mcp_storage_state.mjs", &arguments);
+    let page = seen["snapshot"].as_str().expect("text");
+    assert!(page.contains(SIGNED_IN) && page.contains("dark"), "{page}");
+}
+
+#[test]
+fn a_client_that_is_killed_while_it_is_attached_freezes_nobody() {
+    let site = Site::start();
+    let service = Service::start();
+    for _ in 0..2 {
+        let attached = clients::start_node("playwright_hold.mjs", &[&service.cdp_url]);
+        attached
+            .find_line(Duration::from_secs(40), |line| {
+                (line == "attached").then_some(())
+            })
+            .expect("it attaches");
+        attached.kill();
+    }
+
+    service.sign_in_with(
+        clients::node,
+        "playwright_connect.mjs",
+        &site.origin("shop"),
+    );
+}
+
+#[test]
+fn a_stop_leaves_no_process_behind_and_a_profile_that_starts_again() {
+    let service = Service::start();
+    assert!(!chromium::processes(&service.profile).is_empty());
+
+    let ended = service.witgate.stop();
+
+    assert!(ended.status.success(), "{}", ended.output());
+    assert_eq!(chromium::processes(&service.profile), []);
+}
+
+#[test]
+fn chromium_that_ends_at_once_is_tried_again_while_the_rest_serves() {
+    let crashing = "#!/bin/sh\necho 'no usable GPU' >&2\nexit 21\n";
+    let setup = directory().file("chromium", crashing);
+    make_executable(&setup.path().join("chromium"));
+    let witgate = setup
+        .start(&config("0 0 1 1 *").replace("[chrome]\n", "[chrome]\nbinary = \"chromium\"\n"));
+
+    let failed = witgate.log_line("Chromium's end", |line| {
+        matches!(line.level(), "WARN" | "ERROR") && format!("{line:?}").contains("21")
+    });
+    assert!(
+        format!("{failed:?}").to_lowercase().contains("chrom"),
+        "{failed:?}"
+    );
+    eventually("a second attempt", || {
+        let failures = witgate
+            .log()
+            .into_iter()
+            .filter(|line| line.message() == failed.message());
+        (failures.count() >= 2).then_some(())
+    });
+
+    assert_eq!(witgate.get("snapshots", "/healthz").text(), "ok\n");
+    assert_eq!(witgate.get("cdp", "/json/version").status(), 502);
+}
+
+fn make_executable(path: &Path) {
+    use std::os::unix::fs::PermissionsExt;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).expect("our own file");
+}
+
+#[test]
+fn a_missing_chromium_is_said_at_the_start_with_line_and_remedy() {
+    let setup = directory();
+    let config =
+        config("0 0 1 1 *").replace("[chrome]\n", "[chrome]\nbinary = \"/nowhere/chromium\"\n");
+
+    let output = setup.run_and_fail(&config).output();
+
+    let line = 1 + config
+        .lines()
+        .position(|line| line.starts_with("binary"))
+        .expect("the line is there");
+    assert!(output.contains(&format!("witgate.toml:{line}")), "{output}");
+    assert!(output.contains("/nowhere/chromium"), "{output}");
+    assert!(!output.contains("panicked"), "{output}");
+}
+
+#[test]
+fn a_snapshot_directory_that_cannot_be_written_is_said_at_the_start() {
+    // A file stands where a directory should be: that stops root as well.
+    let setup = directory().file("blocked", "");
+    let config =
+        config("0 0 1 1 *").replace("file = \"snapshots/storage", "file = \"blocked/storage");
+
+    let output = setup.run_and_fail(&config).output();
+
+    assert!(output.contains("blocked"), "{output}");
+    let line = 1 + config
+        .lines()
+        .position(|line| line.contains("blocked/storage"))
+        .expect("the line is there");
+    assert!(output.contains(&format!("witgate.toml:{line}")), "{output}");
+    assert!(!output.contains("panicked"), "{output}");
+}
