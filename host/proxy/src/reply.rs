@@ -27,19 +27,21 @@ pub(crate) fn of_plugin(
     method: &Method,
     request: &HeaderMap,
 ) -> Result<Response<Body>, Failure> {
-    let mut response = match reply.body {
-        ReplyBody::Empty => Response::new(Body::empty()),
-        ReplyBody::Bytes(bytes) => Response::new(Body::full(bytes)),
-        ReplyBody::File(file) => file::serve(mounts, &file, method, request, reply.status)?,
+    let body = match reply.body {
+        ReplyBody::Empty => Body::empty(),
+        ReplyBody::Bytes(bytes) => Body::full(bytes),
+        ReplyBody::File(file) => {
+            let mut response = file::serve(mounts, &file, method, request, reply.status)?;
+            let of_file = std::mem::replace(response.headers_mut(), reply.headers);
+            // What the host knows of the file, or says of its absence, goes over what the plugin said.
+            for (name, value) in &of_file {
+                response.headers_mut().insert(name, value.clone());
+            }
+            return Ok(response);
+        }
     };
-    let of_file = std::mem::take(response.headers_mut());
-    if of_file.is_empty() {
-        *response.status_mut() = reply.status;
-    }
+    let mut response = Response::new(body);
+    *response.status_mut() = reply.status;
     *response.headers_mut() = reply.headers;
-    // What the host knows of the file, or says of its absence, goes over what the plugin said.
-    for (name, value) in &of_file {
-        response.headers_mut().insert(name, value.clone());
-    }
     Ok(response)
 }

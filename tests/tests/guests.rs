@@ -1,0 +1,240 @@
+//! Promise: a plugin that misbehaves ends its own exchange, says why in the log, and harms nobody else.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Barrier, OnceLock};
+use std::{env, fs};
+
+use witgate_build::Build;
+use witgate_tests::http::Message;
+use witgate_tests::upstream::response;
+use witgate_tests::witgate::Setup;
+use witgate_tests::{Upstream, Witgate, config, http};
+
+const GUESTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/guests");
+
+/// The component, built once for all tests.
+fn component() -> &'static [u8] {
+    static COMPONENT: OnceLock<Vec<u8>> = OnceLock::new();
+    COMPONENT.get_or_init(|| {
+        let test = env::current_exe().expect("a test knows its own file");
+        let target: PathBuf = test.ancestors().nth(3).expect("target/PROFILE/deps").into();
+        let built = Build::new(GUESTS, target.join("plugins")).package("misbehaving-guest");
+        let mut components = built.run().unwrap_or_else(|error| panic!("{error}"));
+        components.remove(0).bytes
+    })
+}
+
+struct Proxy {
+    witgate: Witgate,
+    upstream: Upstream,
+}
+
+/// The guest in front of an upstream that says hello.
+fn misbehaving(misbehaviour: &str, more: &str) -> Proxy {
+    let upstream = Upstream::answering(|_| response("200 OK", &[], "hello"));
+    let text = format!(
+        "{}\n[plugin.guest]\ncomponent = \"guest.wasm\"\nconfig.misbehaviour = {misbehaviour:?}\n{more}\n",
+        config::through(&["guest"], upstream.address())
+    );
+    let setup = Setup::new()
+        .file("guest.wasm", component())
+        .file("mount/inside", "inside")
+        .file("outside", "outside");
+    std::os::unix::fs::symlink("../outside", setup.path().join("mount/link")).expect("a new link");
+    Proxy {
+        witgate: setup.start(&text),
+        upstream,
+    }
+}
+
+impl Proxy {
+    fn bad(&self) -> Message {
+        self.witgate.get("main", "/bad")
+    }
+
+    /// The client learns no more than the status, the log has `kind`, the next exchange is served.
+    #[track_caller]
+    fn assert_failed(&self, answer: &Message, status: u16, said: &str) {
+        assert_eq!(answer.status(), status, "{}", answer.text());
+        let words = [
+            "internal server error\n",
+            "service unavailable\n",
+            "bad gateway\n",
+        ];
+        assert!(words.contains(&answer.text()), "{:?}", answer.text());
+        self.witgate
+            .log_line(&format!("a failure that says {said:?}"), |line| {
+                line.text("reason").is_some_and(|reason| {
+                    reason.contains("plugin `guest`") && reason.contains(said)
+                })
+            });
+        self.assert_serves();
+    }
+
+    #[track_caller]
+    fn assert_serves(&self) {
+        let good = self.witgate.get("main", "/good");
+        assert_eq!((good.status(), good.text()), (200, "hello"));
+    }
+}
+
+#[test]
+fn panic() {
+    let proxy = misbehaving("panic", "");
+    proxy.assert_failed(&proxy.bad(), 500, "trapped in on-request");
+    assert_eq!(
+        proxy.upstream.received().len(),
+        1,
+        "the upstream saw the bad request"
+    );
+}
+
+#[test]
+fn spin() {
+    let proxy = misbehaving("spin", "limits.deadline = \"20ms\"");
+    proxy.assert_failed(&proxy.bad(), 500, "deadline of 20ms");
+}
+
+#[test]
+fn hog_memory() {
+    let proxy = misbehaving(
+        "hog-memory",
+        "limits.memory = \"8MiB\"\nlimits.deadline = \"5s\"",
+    );
+    proxy.assert_failed(&proxy.bad(), 500, "8388608 bytes of memory");
+}
+
+#[test]
+fn overflow_stack() {
+    let proxy = misbehaving("overflow-stack", "limits.deadline = \"5s\"");
+    proxy.assert_failed(&proxy.bad(), 500, "stack");
+}
+
+#[test]
+fn give_up() {
+    let proxy = misbehaving("give-up", "");
+    proxy.assert_failed(&proxy.bad(), 500, "the moon is in the wrong place");
+}
+
+#[test]
+fn impossible_status() {
+    let proxy = misbehaving("impossible-status", "");
+    proxy.assert_failed(&proxy.bad(), 500, "a status of 0");
+}
+
+#[test]
+fn forge_framing() {
+    let proxy = misbehaving("forge-framing", "");
+    assert_eq!(proxy.bad().text(), "nothing was taken");
+    proxy.assert_serves();
+}
+
+#[test]
+fn leave_mount() {
+    let proxy = misbehaving(
+        "leave-mount",
+        "grant.files = [{ path = \"mount\", as = \"/files\" }]",
+    );
+    assert_eq!(
+        proxy.witgate.get("main", "/bad?/files/inside").text(),
+        "inside"
+    );
+    assert_eq!(
+        proxy.witgate.get("main", "/bad?/files/missing").status(),
+        404
+    );
+    for outside in [
+        "/files/../outside",
+        "/files/link",
+        "/files//etc/passwd",
+        "/etc/passwd",
+        "/files",
+        "/files/.",
+        "outside",
+    ] {
+        let answer = proxy.witgate.get("main", &format!("/bad?{outside}"));
+        assert_eq!(answer.status(), 500, "{outside}: {:?}", answer.text());
+    }
+    proxy.assert_serves();
+}
+
+#[test]
+fn grow_body() {
+    let proxy = misbehaving("grow-body", "");
+    proxy.assert_failed(
+        &proxy.bad(),
+        502,
+        "holds a body back that is over 1048576 bytes",
+    );
+}
+
+#[test]
+fn fail_in_body() {
+    // The second piece comes only when the first has arrived, so that they are two.
+    let arrived = Arc::new(Barrier::new(2));
+    let first_arrived = arrived.clone();
+    let upstream = Upstream::start(move |peer| {
+        if peer.next_request().is_some() {
+            peer.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nfirst\r\n");
+            first_arrived.wait();
+            peer.send("6\r\nsecond\r\n0\r\n\r\n");
+        }
+    });
+    let text = format!(
+        "{}\n[plugin.guest]\ncomponent = \"guest.wasm\"\nconfig.misbehaviour = \"fail-in-body\"\n",
+        config::through(&["guest"], upstream.address())
+    );
+    let witgate = Setup::new().file("guest.wasm", component()).start(&text);
+    let mut client = http::Connection::open(witgate.address("main"));
+
+    client.send("GET /bad HTTP/1.1\r\nHost: a\r\n\r\n");
+    client.read_head();
+    let first = client.try_read_chunk().expect("the first piece");
+
+    assert_eq!(first.as_deref(), Some(&b"first"[..]));
+    arrived.wait();
+    assert!(
+        client.try_read_chunk().is_err(),
+        "a cut-off body looks whole"
+    );
+}
+
+#[test]
+fn one_that_fails_again_and_again_is_left_alone_and_comes_back() {
+    let proxy = misbehaving("panic", "");
+    for _ in 0..5 {
+        assert_eq!(proxy.bad().status(), 500);
+    }
+
+    let quarantined = proxy.witgate.get("main", "/good");
+    assert_eq!(quarantined.status(), 503);
+    witgate_tests::wait::eventually("the plugin is called again", || {
+        (proxy.witgate.get("main", "/good").status() == 200).then_some(())
+    });
+}
+
+#[test]
+fn one_that_may_fail_is_skipped() {
+    let proxy = misbehaving("panic", "on-failure = \"open\"");
+    let answer = proxy.bad();
+    assert_eq!((answer.status(), answer.text()), (200, "hello"));
+}
+
+#[test]
+fn every_guest_has_its_test() {
+    let tests = include_str!("guests.rs");
+    for file in fs::read_dir(Path::new(GUESTS).join("src")).expect("the guests are there") {
+        let path = file.expect("the guests can be read").path();
+        let name = path
+            .file_stem()
+            .expect("a file has a name")
+            .to_string_lossy()
+            .into_owned();
+        if name != "lib" {
+            assert!(
+                tests.contains(&format!("\nfn {name}() {{")),
+                "{name} has no test"
+            );
+        }
+    }
+}
