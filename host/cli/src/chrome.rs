@@ -38,11 +38,11 @@ struct Places {
 }
 
 /// Reads the table. Relative paths start at the configuration's directory.
-pub(crate) fn read(directory: PathBuf) -> impl Fn(&Item<'_>) -> Option<Chrome> {
-    move |item| shape::table(|table| chrome(table, &directory))(item)
+pub(crate) fn read(item: &Item<'_>) -> Option<Chrome> {
+    shape::table(chrome)(item)
 }
 
-fn chrome(table: &mut Section<'_>, directory: &std::path::Path) -> Option<Chrome> {
+fn chrome(table: &mut Section<'_>) -> Option<Chrome> {
     let location = table.location();
     let profile = table.required("profile", "\"profile\"", shape::located(shape::path));
     let binary = table.optional("binary", shape::located(shape::path));
@@ -52,14 +52,15 @@ fn chrome(table: &mut Section<'_>, directory: &std::path::Path) -> Option<Chrome
     let args = table.optional("args", shape::located(shape::list(shape::string)));
     let start_timeout = table.optional("start-timeout", shape::positive_duration);
     let stop_timeout = table.optional("stop-timeout", shape::positive_duration);
-    let snapshot = table.optional("snapshot", shape::table(|table| snapshot(table, directory)));
+    let snapshot = table.optional("snapshot", shape::table(snapshot));
     let (profile, profile_location) = split(profile);
     let (binary, binary_location) = split(binary);
     let (port, port_location) = split(port);
     let (sandbox, sandbox_location) = split(sandbox);
     let (args, args_location) = split(args);
-    let mut config = ChromeConfig::new(directory.join(profile?));
-    config.binary = binary.map(|path| directory.join(path));
+    let mut config = ChromeConfig::new(profile?);
+    // A bare name would be looked up on PATH instead of beside the configuration.
+    config.binary = binary.map(|path| std::path::absolute(&path).unwrap_or(path));
     config.port = port.unwrap_or(config.port);
     config.headless = headless;
     config.sandbox = sandbox.unwrap_or(config.sandbox);
@@ -81,7 +82,7 @@ fn chrome(table: &mut Section<'_>, directory: &std::path::Path) -> Option<Chrome
     })
 }
 
-fn snapshot(table: &mut Section<'_>, directory: &std::path::Path) -> Option<Snapshot> {
+fn snapshot(table: &mut Section<'_>) -> Option<Snapshot> {
     let file = table.required(
         "file",
         "\"snapshots/storage-state.json\"",
@@ -100,7 +101,7 @@ fn snapshot(table: &mut Section<'_>, directory: &std::path::Path) -> Option<Snap
     let on_start = table.default("on-start", true, shape::boolean);
     let (file, location) = split(file);
     Some(Snapshot {
-        file: directory.join(file?),
+        file: file?,
         schedule,
         on_start,
         location: location?,

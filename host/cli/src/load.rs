@@ -35,7 +35,7 @@ pub(crate) fn read(path: &Path) -> Result<Loaded, Ended> {
     let reader = document.reader();
     let mut root = reader.root();
     let config = Config::read(&mut root);
-    let chrome = root.optional("chrome", chrome::read(directory(path)));
+    let chrome = root.optional("chrome", chrome::read);
     root.finish();
     let (config, warnings) = reader.finish(config).map_err(report)?;
     if !warnings.is_empty() {
@@ -46,14 +46,6 @@ pub(crate) fn read(path: &Path) -> Result<Loaded, Ended> {
         config,
         chrome,
     })
-}
-
-/// Where the relative paths of a configuration start.
-fn directory(config: &Path) -> PathBuf {
-    match config.parent() {
-        Some(parent) if parent != Path::new("") => parent.to_owned(),
-        _ => PathBuf::from("."),
-    }
 }
 
 /// The report of what is wrong, as the end of a command.

@@ -1,7 +1,6 @@
 //! The access log: one line per exchange, whatever became of it.
 
 use std::borrow::Cow;
-use std::cell::Cell;
 use std::net::IpAddr;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -14,7 +13,7 @@ use http::{Method, StatusCode};
 use http_body::{Body as _, Frame, SizeHint};
 use witgate_runtime::Attributes;
 
-use crate::body::{Body, BodyError};
+use crate::body::{Body, BodyError, Progress};
 use crate::connection::Activity;
 use crate::failure::Failure;
 use crate::head::Received;
@@ -37,8 +36,8 @@ pub(crate) struct Entry {
     /// From the request's start to the head of the upstream's response.
     pub(crate) upstream_time: Option<Duration>,
     pub(crate) status: Option<StatusCode>,
-    pub(crate) received: Rc<Cell<u64>>,
-    pub(crate) sent: u64,
+    pub(crate) received: Rc<Progress>,
+    pub(crate) sent: Progress,
     pub(crate) attributes: Attributes,
     pub(crate) outcome: Outcome,
 }
@@ -70,7 +69,7 @@ impl Entry {
             upstream_time: None,
             status: None,
             received: Rc::default(),
-            sent: 0,
+            sent: Progress::default(),
             attributes: Attributes::default(),
             outcome: Outcome::default(),
         }
@@ -125,8 +124,8 @@ impl Drop for Entry {
             path = self.path,
             status = self.status.map_or(0, |status| status.as_u16()),
             upstream = self.upstream.as_deref().unwrap_or(""),
-            bytes_received = self.received.get(),
-            bytes_sent = self.sent,
+            bytes_received = self.received.bytes(),
+            bytes_sent = self.sent.bytes(),
             duration_ms = milliseconds(self.started.elapsed()),
             upstream_ms = self.upstream_time.map(milliseconds),
             attributes = self.attributes(),
@@ -201,9 +200,9 @@ impl http_body::Body for Accounted {
             return polled;
         };
         match &polled {
-            Poll::Ready(Some(Ok(frame))) => {
-                entry.sent += frame.data_ref().map_or(0, |data| data.len() as u64)
-            }
+            Poll::Ready(Some(Ok(frame))) => entry
+                .sent
+                .add(frame.data_ref().map_or(0, |data| data.len() as u64)),
             Poll::Ready(Some(Err(error))) => entry.fail(&Failure::response_body(error)),
             Poll::Ready(None) | Poll::Pending => {}
         }

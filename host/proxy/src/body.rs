@@ -12,7 +12,7 @@ use http::HeaderMap;
 use http_body::{Body as _, Frame, SizeHint};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
-use tokio::time::{Instant, Sleep};
+use tokio::time::{Instant, Sleep, timeout};
 use witgate_runtime::{BodyTransform, PluginFailure};
 
 use crate::file::FileBody;
@@ -46,6 +46,11 @@ pub(crate) enum BodyError {
     File(#[from] std::io::Error),
 }
 
+/// How much of an unwanted request body is read, in bytes. More costs more than a lost answer.
+const MAX_DISCARDED: usize = 1 << 20;
+/// How long it is read.
+const LONGEST_DISCARD: Duration = Duration::from_secs(5);
+
 impl Body {
     pub(crate) fn empty() -> Self {
         Self(Kind::Full(None))
@@ -66,7 +71,7 @@ impl Body {
         incoming: Incoming,
         limit: Option<u64>,
         pause: Duration,
-        count: Rc<Cell<u64>>,
+        progress: Rc<Progress>,
     ) -> Self {
         if incoming.is_end_stream() {
             return Self::empty();
@@ -75,7 +80,7 @@ impl Body {
             incoming,
             pause: Pause::new(pause),
             limit,
-            count: Some(count),
+            progress: Some(progress),
             lease: None,
         }))
     }
@@ -91,7 +96,7 @@ impl Body {
             incoming,
             pause: Pause::new(pause),
             limit: None,
-            count: None,
+            progress: None,
             lease,
         }))
     }
@@ -120,6 +125,35 @@ impl Body {
             }
         }
         Ok(Self::full(whole))
+    }
+
+    /// Reads what is left of a request's body and throws it away, within limits. An answer that is sent while the
+    /// client is still sending is lost when the connection is closed on it (RFC 9112 §9.6).
+    pub(crate) async fn discard(self) {
+        let mut left = MAX_DISCARDED;
+        let mut body = self.into_source();
+        let discarding = async {
+            while let Some(Ok(frame)) = body.frame().await {
+                let length = frame.data_ref().map_or(0, Bytes::len);
+                match left.checked_sub(length) {
+                    Some(rest) => left = rest,
+                    None => return,
+                }
+            }
+        };
+        if timeout(LONGEST_DISCARD, discarding).await.is_err() {
+            tracing::debug!(
+                "a client was still sending the body of a request that had been answered"
+            );
+        }
+    }
+
+    /// The body as it comes from the connection, without the plugins it would pass through.
+    fn into_source(self) -> Self {
+        match self.0 {
+            Kind::Transformed(transformed) => transformed.source.into_source(),
+            _ => self,
+        }
     }
 
     /// Its length, where that is known.
@@ -167,6 +201,28 @@ impl http_body::Body for Body {
     }
 }
 
+/// How a request's body is coming along.
+#[derive(Debug, Default)]
+pub(crate) struct Progress {
+    bytes: Cell<u64>,
+    /// The client has been asked for more and has not sent it yet.
+    waiting: Cell<bool>,
+}
+
+impl Progress {
+    pub(crate) fn add(&self, bytes: u64) {
+        self.bytes.set(self.bytes.get() + bytes);
+    }
+
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes.get()
+    }
+
+    pub(crate) fn is_waiting(&self) -> bool {
+        self.waiting.get()
+    }
+}
+
 /// A body from a connection.
 #[derive(Debug)]
 struct Stream {
@@ -174,7 +230,7 @@ struct Stream {
     pause: Pause,
     /// Bytes that may still come.
     limit: Option<u64>,
-    count: Option<Rc<Cell<u64>>>,
+    progress: Option<Rc<Progress>>,
     lease: Option<Lease>,
 }
 
@@ -183,7 +239,11 @@ impl Stream {
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let Poll::Ready(frame) = Pin::new(&mut self.incoming).poll_frame(cx) else {
+        let polled = Pin::new(&mut self.incoming).poll_frame(cx);
+        if let Some(progress) = &self.progress {
+            progress.waiting.set(polled.is_pending());
+        }
+        let Poll::Ready(frame) = polled else {
             ready!(self.pause.poll_over(cx));
             return Poll::Ready(Some(Err(BodyError::Stalled(self.pause.limit))));
         };
@@ -202,17 +262,13 @@ impl Stream {
     }
 
     fn admit(&mut self, frame: Frame<Bytes>) -> Result<Frame<Bytes>, BodyError> {
-        let Some(data) = frame.data_ref() else {
+        let (Some(data), Some(progress)) = (frame.data_ref(), &self.progress) else {
             return Ok(frame);
         };
-        let length = data.len() as u64;
-        if let Some(count) = &self.count {
-            count.set(count.get() + length);
-            if let Some(limit) = self.limit
-                && count.get() > limit
-            {
-                return Err(BodyError::TooLarge(limit));
-            }
+        progress.add(data.len() as u64);
+        match self.limit {
+            Some(limit) if progress.bytes() > limit => return Err(BodyError::TooLarge(limit)),
+            _ => {}
         }
         Ok(frame)
     }

@@ -4,9 +4,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use http::{Extensions, HeaderValue, Response, StatusCode, header};
-use witgate_runtime::{
-    BodyTransform, Exchange, PluginFailure, Reply, ResponseHead, Verdict, WorkerPlugin,
-};
+use hyper::ext::ReasonPhrase;
+use witgate_runtime::{Exchange, PluginFailure, Reply, ResponseHead, Verdict, WorkerPlugin};
 
 use crate::body::Body;
 use crate::config::OnFailure;
@@ -25,20 +24,20 @@ pub(crate) struct Link {
 /// What the request hooks came to.
 #[derive(Debug)]
 pub(crate) enum Forward {
-    /// All let it pass; this is the body to send on.
-    Passed(Body),
+    /// All let it pass.
+    Passed,
     /// The plugin at this place answered; those before it see the response.
     Answered { at: usize, response: Response<Body> },
     /// A plugin failed, and its policy is to end the exchange.
     Failed(Failure),
 }
 
-/// Calls the request hooks.
+/// Calls the request hooks. The body comes back as the plugins want it sent on, or unread when it is not.
 pub(crate) async fn forward(
     chain: &[Link],
     mut exchange: Box<Exchange>,
     mut body: Body,
-) -> (Box<Exchange>, Forward) {
+) -> (Box<Exchange>, Body, Forward) {
     for (at, link) in chain.iter().enumerate() {
         if !link.plugin.plugin().hooks().request {
             continue;
@@ -48,28 +47,30 @@ pub(crate) async fn forward(
         match link.judge(verdict, &exchange) {
             Ok(Verdict::Next) => {}
             Ok(Verdict::Answer(answer)) => {
-                return match link.answer(answer, &exchange) {
-                    Ok(response) => (exchange, Forward::Answered { at, response }),
-                    Err(failure) => (exchange, Forward::Failed(failure)),
+                let forward = match link.answer(answer, &exchange) {
+                    Ok(response) => Forward::Answered { at, response },
+                    Err(failure) => Forward::Failed(failure),
                 };
+                return (exchange, body, forward);
             }
             Ok(Verdict::Transform(transform)) => {
-                body = pass(body, transform);
+                body = body.transformed(transform);
                 exchange.request.headers.remove(header::CONTENT_LENGTH);
             }
             Ok(Verdict::Hold(transform)) => {
-                body = match hold(body, transform).await {
+                body = match body.held(transform).await {
                     Ok(body) => body,
                     Err(error) => {
-                        return (exchange, Forward::Failed(Failure::request_body(&error)));
+                        let failed = Forward::Failed(Failure::request_body(&error));
+                        return (exchange, Body::empty(), failed);
                     }
                 };
                 set_length(&mut exchange.request.headers, &body);
             }
-            Err(failure) => return (exchange, Forward::Failed(failure)),
+            Err(failure) => return (exchange, body, Forward::Failed(failure)),
         }
     }
-    (exchange, Forward::Passed(body))
+    (exchange, body, Forward::Passed)
 }
 
 /// Calls the response hooks of the plugins that were passed.
@@ -84,7 +85,8 @@ pub(crate) async fn back(
     {
         return (exchange, Ok(response));
     }
-    let (mut head, mut body, extensions) = take_apart(response);
+    let (mut head, mut body, mut extensions) = take_apart(response);
+    let status = head.status;
     for link in passed
         .iter()
         .rev()
@@ -112,7 +114,7 @@ pub(crate) async fn back(
             Ok(Verdict::Answer(answer)) => match link.answer(answer, &exchange) {
                 Ok(response) => {
                     let end_connection = head.end_connection;
-                    (head, body, _) = take_apart(response);
+                    (head, body, extensions) = take_apart(response);
                     head.end_connection |= end_connection;
                 }
                 Err(failure) => return (exchange, Err(failure)),
@@ -120,12 +122,12 @@ pub(crate) async fn back(
             // Where there is no body, there is nothing to pass through.
             Ok(Verdict::Transform(_) | Verdict::Hold(_)) if !has_body(&exchange, head.status) => {}
             Ok(Verdict::Transform(transform)) => {
-                body = pass(body, transform);
+                body = body.transformed(transform);
                 head.headers.remove(header::CONTENT_LENGTH);
                 now_different(&mut head);
             }
             Ok(Verdict::Hold(transform)) => {
-                body = match hold(body, transform).await {
+                body = match body.held(transform).await {
                     Ok(body) => body,
                     Err(error) => return (exchange, Err(Failure::response_body(&error))),
                 };
@@ -134,6 +136,10 @@ pub(crate) async fn back(
             }
             Err(failure) => return (exchange, Err(failure)),
         }
+    }
+    if head.status != status {
+        // The words belonged to the other status.
+        extensions.remove::<ReasonPhrase>();
     }
     (exchange, Ok(put_together(head, body, extensions)))
 }
@@ -169,14 +175,6 @@ impl Link {
             &exchange.request.headers,
         )
     }
-}
-
-fn pass(body: Body, transform: BodyTransform) -> Body {
-    body.transformed(transform)
-}
-
-async fn hold(body: Body, transform: BodyTransform) -> Result<Body, crate::body::BodyError> {
-    body.held(transform).await
 }
 
 fn set_length(headers: &mut http::HeaderMap, body: &Body) {

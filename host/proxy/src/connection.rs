@@ -56,6 +56,7 @@ pub(crate) async fn serve(context: Context, stream: TcpStream, permit: OwnedSema
     let tracked = Tracked {
         stream,
         activity: activity.clone(),
+        permit,
     };
     let connection = http1::Builder::new()
         .max_headers(limits.header_count)
@@ -90,7 +91,6 @@ pub(crate) async fn serve(context: Context, stream: TcpStream, permit: OwnedSema
             }
         }
     }
-    drop(permit);
 }
 
 /// What a connection is doing, and since when. Shared with the bodies of its responses, which may end on their own.
@@ -174,11 +174,13 @@ impl Activity {
 pub(crate) struct Tracked {
     stream: TcpStream,
     activity: Arc<Activity>,
+    /// One of the listener's `limits.connections`, which an upgraded connection keeps.
+    permit: OwnedSemaphorePermit,
 }
 
 impl Tracked {
-    pub(crate) fn into_stream(self) -> TcpStream {
-        self.stream
+    pub(crate) fn into_parts(self) -> (TcpStream, OwnedSemaphorePermit) {
+        (self.stream, self.permit)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use http::{HeaderValue, Method, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Version, header};
 use hyper::Request;
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
@@ -85,13 +85,13 @@ async fn live(
 
     // The request's body, not read yet.
     let limits = &context.limits;
-    head::check_length(&parts.headers, limits.body_size)?;
-    let body = Body::request(
-        incoming,
-        limits.body_size,
-        limits.body_timeout,
-        entry.received.clone(),
-    );
+    let too_large = head::check_length(&parts.headers, limits.body_size);
+    let progress = entry.received.clone();
+    let body = Body::request(incoming, limits.body_size, limits.body_timeout, progress);
+    if let Err(failure) = too_large {
+        worker.discard(body);
+        return Err(failure);
+    }
     let exchange = Box::new(Exchange {
         facts: received.facts(&context.peer, route.name.clone()),
         request: parts,
@@ -105,18 +105,20 @@ async fn live(
     });
 
     // The chain forward, and what it leads to.
-    let (exchange, forward) = chain::forward(&route.chain, exchange, body).await;
+    let (exchange, mut body, forward) = chain::forward(&route.chain, exchange, body).await;
     let (passed, response) = match forward {
-        Forward::Passed(body) => (
-            route.chain.len(),
-            arrive(context, route, &exchange, body, upgradable, entry).await,
-        ),
+        Forward::Passed => {
+            let arrived = arrive(context, route, &exchange, &mut body, upgradable, entry).await;
+            (route.chain.len(), arrived)
+        }
         Forward::Answered { at, response } => (at, Ok(response)),
         Forward::Failed(failure) => {
+            worker.discard(body);
             entry.attributes = exchange.attributes;
             return Err(failure);
         }
     };
+    worker.discard(body);
     // A destination's failure passes back through the hooks as the response that it is.
     let response = response.unwrap_or_else(|failure| fail(entry, &failure));
 
@@ -126,12 +128,12 @@ async fn live(
     response
 }
 
-/// The end of the chain: an upstream, a fixed reply, or nobody.
+/// The end of the chain: an upstream, a fixed reply, or nobody. Takes the body if it is wanted.
 async fn arrive(
     context: &Context,
     route: &WorkerRoute,
     exchange: &Exchange,
-    body: Body,
+    body: &mut Body,
     upgradable: bool,
     entry: &mut Entry,
 ) -> Result<Response<Body>, Failure> {
@@ -154,15 +156,31 @@ async fn arrive(
         progress: entry.received.clone(),
         pause: context.limits.body_timeout,
     };
-    let sent = upstream.send(outgoing).await?;
-    entry.upstream = Some(sent.endpoint);
+    let mut response = upstream.send(outgoing, &mut entry.upstream).await?;
     entry.upstream_time = Some(entry.elapsed());
-    let mut response = sent.response;
+    // What an HTTP/1.0 upstream says of its version is not what we speak.
+    *response.version_mut() = Version::HTTP_11;
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         return accept_upgrade(response, upgrade.is_some());
     }
+    settle_length(response.headers_mut())?;
     remove_hop_by_hop(response.headers_mut());
     Ok(response)
+}
+
+/// RFC 9112 §6.3: `Transfer-Encoding` overrides `Content-Length`, which must not be sent on; and a coding that was
+/// not undone must not lose its name.
+fn settle_length(headers: &mut HeaderMap) -> Result<(), Failure> {
+    let Some(coding) = headers.get(header::TRANSFER_ENCODING) else {
+        return Ok(());
+    };
+    if !coding.as_bytes().eq_ignore_ascii_case(b"chunked") {
+        return Err(Failure::bad_gateway(
+            "the upstream uses a transfer coding other than chunked",
+        ));
+    }
+    headers.remove(header::CONTENT_LENGTH);
+    Ok(())
 }
 
 /// A 101: its hop-by-hop fields are what it is about, so `Upgrade` goes through, as does its reason phrase.

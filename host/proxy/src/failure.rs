@@ -144,7 +144,7 @@ impl Failure {
                     "the client sent nothing of its body for {limit:?} (`limits.body-timeout`)"
                 ),
             ),
-            BodyError::Plugin(failure) => held(failure, StatusCode::PAYLOAD_TOO_LARGE),
+            BodyError::Plugin(failure) => held(failure, Side::Client),
             BodyError::Read(error) => {
                 Self::bad_request(format!("the request body is malformed or cut off: {error}"))
             }
@@ -160,7 +160,7 @@ impl Failure {
             BodyError::Stalled(limit) => Self::gateway_timeout(format!(
                 "the upstream sent nothing of its body for {limit:?}"
             )),
-            BodyError::Plugin(failure) => held(failure, StatusCode::BAD_GATEWAY),
+            BodyError::Plugin(failure) => held(failure, Side::Upstream),
             BodyError::File(error) => {
                 Self::host(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())
             }
@@ -172,10 +172,14 @@ impl Failure {
 }
 
 /// A body too large to be held back is the fault of who sent it, not of the plugin.
-fn held(failure: &PluginFailure, status: StatusCode) -> Failure {
+fn held(failure: &PluginFailure, sender: Side) -> Failure {
     let mut this = Failure::from(failure.clone());
     if matches!(failure.kind, FailureKind::HeldBody(_)) {
-        this.status = status;
+        this.side = sender;
+        this.status = match sender {
+            Side::Client => StatusCode::PAYLOAD_TOO_LARGE,
+            _ => StatusCode::BAD_GATEWAY,
+        };
     }
     this
 }

@@ -5,10 +5,10 @@ use std::path::Path;
 use std::time::SystemTime;
 
 use bytes::Bytes;
-use cap_std::fs::{Dir, File};
+use cap_std::fs::{Dir, File, OpenOptions, OpenOptionsExt};
 use headers::{
     AcceptRanges, ContentLength, ContentRange, ETag, HeaderMapExt, IfMatch, IfModifiedSince,
-    IfNoneMatch, IfRange, IfUnmodifiedSince, LastModified, Range,
+    IfNoneMatch, IfRange, IfUnmodifiedSince, LastModified,
 };
 use http::{HeaderMap, Method, Response, StatusCode, header};
 use witgate_runtime::FileReply;
@@ -28,6 +28,8 @@ pub(crate) struct Mount {
 const WHOLE: u64 = 1 << 20;
 /// How often a file that keeps changing is read again.
 const ATTEMPTS: usize = 3;
+/// `open(2)`: do not wait for the other end of a pipe.
+const O_NONBLOCK: i32 = 0o4000;
 /// How much of a larger file is read at once.
 const CHUNK: usize = 64 * 1024;
 
@@ -121,44 +123,40 @@ fn unreadable(path: &str, error: &io::Error) -> Failure {
 
 /// The file, or `None` when there is none.
 fn open(mounts: &[Mount], path: &str) -> Result<Option<File>, Failure> {
-    let outside = || {
-        Failure {
-        side: crate::failure::Side::Plugin,
-        status: StatusCode::INTERNAL_SERVER_ERROR,
-        reason: format!("the file {path:?} is in none of the plugin's mounts; grant its directory with `grant.files`").into(),
-    }
-    };
     let beneath = |mount: &Mount| {
-        Some(
-            path.strip_prefix(&*mount.path)?
-                .strip_prefix('/')?
-                .to_owned(),
-        )
+        let rest = path.strip_prefix(&*mount.path)?;
+        rest.strip_prefix('/').map(str::to_owned)
     };
     let mut found = mounts
         .iter()
         .filter_map(|mount| Some((mount, beneath(mount)?)));
     let Some((mount, relative)) = found.next() else {
-        return Err(outside());
+        return Err(Failure::plugin(format!(
+            "the file {path:?} is in none of the plugin's mounts; grant its directory with `grant.files`"
+        )));
     };
+    // A pipe without a writer would hold up the worker.
+    let mut options = OpenOptions::new();
+    options.read(true).custom_flags(O_NONBLOCK);
     // `Dir` resolves step by step and refuses to leave the directory, by `..` or by a link.
-    let opened = mount.directory.open(Path::new(&relative));
-    let file = match opened {
+    let file = match mount.directory.open_with(Path::new(&relative), &options) {
         Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-            return Err(Failure::host(
-                StatusCode::INTERNAL_SERVER_ERROR,
-                format!("the file {path:?} leaves its mount or may not be read: {error}"),
-            ));
-        }
-        Err(error) => return Err(unreadable(path, &error)),
+        Err(error) => return absent(path, &error),
     };
-    let regular = file.metadata().is_ok_and(|metadata| metadata.is_file());
-    if regular {
-        Ok(Some(file))
-    } else {
-        Err(unreadable(path, &io::Error::other("it is no regular file")))
+    match file.metadata() {
+        Ok(metadata) if metadata.is_file() => Ok(Some(file)),
+        _ => Err(unreadable(path, &io::Error::other("it is no regular file"))),
+    }
+}
+
+/// Tells a file that is not there from one that may not be served.
+fn absent(path: &str, error: &io::Error) -> Result<Option<File>, Failure> {
+    match error.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => Ok(None),
+        io::ErrorKind::PermissionDenied => Err(Failure::plugin(format!(
+            "the file {path:?} leaves its mount or may not be read: {error}"
+        ))),
+        _ => Err(unreadable(path, error)),
     }
 }
 
@@ -174,13 +172,13 @@ fn not_found(reply: &FileReply) -> Response<Body> {
     response
 }
 
-/// What tells one state of a file from another.
+/// What tells one state of a file from another. Not the time of the inode's change: a file that was replaced by a
+/// rename while it is sent gets another one, and is whole.
 #[derive(Debug, PartialEq, Eq, Clone)]
 struct Version {
     size: u64,
     inode: u64,
     modified: (i64, i64),
-    changed: (i64, i64),
 }
 
 impl Version {
@@ -191,7 +189,6 @@ impl Version {
             size: m.len(),
             inode: m.ino(),
             modified: (m.mtime(), m.mtime_nsec()),
-            changed: (m.ctime(), m.ctime_nsec()),
         })
     }
 
@@ -253,7 +250,10 @@ enum Span {
 
 /// RFC 9110 §14.2: one range is served; several are answered with the whole, as a server may.
 fn span(version: &Version, request: &HeaderMap) -> Span {
-    let Some(range) = request.typed_get::<Range>() else {
+    let Some(range) = request
+        .get(header::RANGE)
+        .and_then(|value| value.to_str().ok())
+    else {
         return Span::Whole;
     };
     if let Some(if_range) = request.typed_get::<IfRange>()
@@ -264,25 +264,36 @@ fn span(version: &Version, request: &HeaderMap) -> Span {
     {
         return Span::Whole;
     }
-    let mut spans = range
-        .satisfiable_ranges(version.size)
-        .map(|(from, to)| bounds(from, to, version.size));
-    match (spans.next(), spans.next()) {
-        (Some((start, end)), None) if start < end => Span::Part(start, end),
-        (_, Some(_)) => Span::Whole,
-        _ => Span::Nowhere,
-    }
+    one_range(range, version.size).unwrap_or(Span::Whole)
 }
 
-fn bounds(from: std::ops::Bound<u64>, to: std::ops::Bound<u64>, size: u64) -> (u64, u64) {
-    use std::ops::Bound::{Excluded, Included, Unbounded};
-    match (from, to) {
-        (Unbounded, Included(last)) => (size.saturating_sub(last), size),
-        (Included(start), Included(last)) => (start, last.saturating_add(1).min(size)),
-        (Included(start), Excluded(end)) => (start, end.min(size)),
-        (Included(start), Unbounded) => (start, size),
-        _ => (0, size),
-    }
+/// RFC 9110 §14.1.2, for one range. `None`: several, another unit, or no range by the grammar.
+fn one_range(range: &str, size: u64) -> Option<Span> {
+    let (first, last) = range.strip_prefix("bytes=")?.trim().split_once('-')?;
+    // Digits beyond any file's size are a position beyond it.
+    let position = |digits: &str| {
+        let legal = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
+        legal.then(|| digits.parse().unwrap_or(u64::MAX))
+    };
+    let (start, end) = match (first, last) {
+        ("", suffix) => match position(suffix)? {
+            0 => return Some(Span::Nowhere),
+            length => (size.saturating_sub(length), size),
+        },
+        (first, "") => (position(first)?, size),
+        (first, last) => {
+            let (first, last) = (position(first)?, position(last)?);
+            if last < first {
+                return None;
+            }
+            (first, last.saturating_add(1).min(size))
+        }
+    };
+    Some(if start < end {
+        Span::Part(start, end)
+    } else {
+        Span::Nowhere
+    })
 }
 
 fn read(file: &mut File, version: &Version, start: u64, end: u64) -> io::Result<Body> {
@@ -343,5 +354,36 @@ impl FileBody {
 
     pub(crate) fn left(&self) -> u64 {
         self.left
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_range_is_served_and_everything_else_is_the_whole() {
+        let span = |range: &str| match one_range(range, 100) {
+            Some(Span::Part(start, end)) => Some((start, end)),
+            Some(Span::Nowhere) => Some((0, 0)),
+            Some(Span::Whole) | None => None,
+        };
+        for (range, expected) in [
+            ("bytes=0-9", Some((0, 10))),
+            ("bytes=90-", Some((90, 100))),
+            ("bytes=-10", Some((90, 100))),
+            ("bytes=-1000", Some((0, 100))),
+            ("bytes=50-99999999999999999999999", Some((50, 100))),
+            ("bytes=100-", Some((0, 0))),
+            ("bytes=-0", Some((0, 0))),
+            ("bytes=-", None),
+            ("bytes=9-0", None),
+            ("bytes=0-1,5-6", None),
+            ("bytes=a-b", None),
+            ("bytes=+1-2", None),
+            ("lines=0-9", None),
+        ] {
+            assert_eq!(span(range), expected, "{range}");
+        }
     }
 }

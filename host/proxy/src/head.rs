@@ -1,7 +1,7 @@
 //! The head of a request, made fit to be routed and sent on: one reading, or none.
 
 use std::fmt::Write as _;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use http::uri::{PathAndQuery, Uri};
@@ -214,6 +214,7 @@ fn decode_unreserved(path: &str) -> Result<String, Failure> {
         out.push_str(&path[rest..at]);
         let escape = path
             .get(at + 1..at + 3)
+            .filter(|hex| hex.bytes().all(|b| b.is_ascii_hexdigit()))
             .and_then(|hex| u8::from_str_radix(hex, 16).ok());
         match escape {
             None | Some(0) => {
@@ -253,11 +254,19 @@ fn remove_dot_segments(path: &str) -> String {
     format!("/{}", segments.join("/"))
 }
 
+/// `h2c` is none: it would move the connection out of the reach of routes and plugins (RFC 9113 §3.1 withdrew it).
 fn upgrade(parts: &request::Parts) -> Option<Arc<str>> {
     let nominated = tokens(&parts.headers, &header::CONNECTION)
         .any(|token| token.eq_ignore_ascii_case("upgrade"));
+    if !nominated || parts.version < Version::HTTP_11 {
+        return None;
+    }
+    let mut protocols = tokens(&parts.headers, &header::UPGRADE);
+    if protocols.any(|protocol| protocol.eq_ignore_ascii_case("h2c")) {
+        return None;
+    }
     let protocol = parts.headers.get(header::UPGRADE)?.to_str().ok()?;
-    (nominated && parts.version >= Version::HTTP_11).then(|| protocol.to_ascii_lowercase().into())
+    Some(protocol.to_ascii_lowercase().into())
 }
 
 fn tokens<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a str> {
@@ -298,12 +307,9 @@ fn forwarded(
     let mut authority = sent_authority;
     let mut chain = String::new();
     if trusted {
-        if let Some(last) = tokens(headers, &X_FORWARDED_FOR)
-            .filter_map(|text| text.parse().ok())
-            .last()
-        {
-            client = last;
-        }
+        // Only what the trusted proxy itself added counts: what stands before it anybody can have written.
+        let last = tokens(headers, &X_FORWARDED_FOR).last();
+        client = last.and_then(address).unwrap_or(client);
         if tokens(headers, &X_FORWARDED_PROTO)
             .last()
             .is_some_and(|text| text.eq_ignore_ascii_case("https"))
@@ -322,6 +328,8 @@ fn forwarded(
             chain.push_str(hop);
             chain.push_str(", ");
         }
+    } else {
+        headers.remove(header::FORWARDED);
     }
     write!(chain, "{}", peer.address.ip()).expect("a String takes everything");
     set(headers, X_FORWARDED_FOR, &chain);
@@ -331,6 +339,12 @@ fn forwarded(
         false => set(headers, X_FORWARDED_HOST, &authority),
     }
     Ok((client, scheme, authority))
+}
+
+/// Some proxies add the port.
+fn address(text: &str) -> Option<IpAddr> {
+    let with_port = || Some(text.parse::<SocketAddr>().ok()?.ip());
+    text.parse().ok().or_else(with_port)
 }
 
 fn set(headers: &mut HeaderMap, name: HeaderName, value: &str) {

@@ -149,16 +149,16 @@ pub(crate) async fn accept(
     }
 }
 
-/// The permit comes first: a connection that may not be served yet waits in the kernel.
+/// A connection that may not be served yet waits: one here, the others in the kernel.
 async fn next(
     socket: &tokio::net::TcpListener,
     permits: &Arc<Semaphore>,
 ) -> io::Result<(TcpStream, SocketAddr, tokio::sync::OwnedSemaphorePermit)> {
+    let (stream, address) = socket.accept().await?;
     let permit = permits
         .clone()
         .acquire_owned()
         .await
         .map_err(io::Error::other)?;
-    let (stream, address) = socket.accept().await?;
     Ok((stream, address, permit))
 }

@@ -15,7 +15,7 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use crate::body::{Body, BodyError};
+use crate::body::{Body, BodyError, Progress};
 use crate::config::{Endpoint, Upstream};
 use crate::failure::Failure;
 use crate::listener;
@@ -52,13 +52,6 @@ pub(crate) struct WorkerUpstream {
     pools: Box<[Rc<Pool>]>,
 }
 
-/// A response and where it came from.
-#[derive(Debug)]
-pub(crate) struct Sent {
-    pub(crate) response: Response<Body>,
-    pub(crate) endpoint: Arc<str>,
-}
-
 /// What to send. Kept until an endpoint has answered, so that it can be sent again.
 #[derive(Debug)]
 pub(crate) struct Outgoing<'a> {
@@ -66,9 +59,10 @@ pub(crate) struct Outgoing<'a> {
     pub(crate) use_upstream_authority: bool,
     /// Protocol to upgrade to.
     pub(crate) upgrade: Option<&'a str>,
-    pub(crate) body: Body,
-    /// Bytes of the body that were read so far: while it grows, the upstream is not slow.
-    pub(crate) progress: Rc<Cell<u64>>,
+    /// Taken once it is sent; what could not be sent at all stays.
+    pub(crate) body: &'a mut Body,
+    /// While the client's body still moves, or is waited for, the upstream is not slow.
+    pub(crate) progress: Rc<Progress>,
     /// How long the response's body may pause.
     pub(crate) pause: Duration,
 }
@@ -109,40 +103,48 @@ impl WorkerUpstream {
     /// # Errors
     ///
     /// The upstream's fault (502, 504), or the client's when its body cannot be read (400, 408, 413).
-    pub(crate) async fn send(&self, outgoing: Outgoing<'_>) -> Result<Sent, Failure> {
+    pub(crate) async fn send(
+        &self,
+        outgoing: Outgoing<'_>,
+        chosen: &mut Option<Arc<str>>,
+    ) -> Result<Response<Body>, Failure> {
         let Outgoing {
             head,
-            body,
+            use_upstream_authority,
+            upgrade,
+            body: place,
             progress,
             pause,
-            ..
-        } = &outgoing;
-        let (progress, pause) = (progress.clone(), *pause);
-        let replayable = is_idempotent(&head.method) && http_body::Body::is_end_stream(body);
-        let make = |body, at: usize| {
-            request(
-                head,
-                outgoing.use_upstream_authority,
-                outgoing.upgrade,
-                self.endpoint(at),
-                body,
-            )
-        };
+        } = outgoing;
+        let mut body = std::mem::replace(place, Body::empty());
+        let replayable = is_idempotent(&head.method) && http_body::Body::is_end_stream(&body);
         let mut last = Failure::bad_gateway("there is no endpoint");
         let order: Vec<usize> = self.order().collect();
-        let mut body = Some(outgoing.body);
         for at in order {
-            // Old connections first; each that turns out dead costs nothing but a look.
+            *chosen = Some(self.pools[at].name.clone());
+            let make = |body| {
+                request(
+                    head,
+                    use_upstream_authority,
+                    upgrade,
+                    self.endpoint(at),
+                    body,
+                )
+            };
+            // An old connection first. One that turns out dead costs nothing, and the next one is tried.
             while let Some(sender) = self.pools[at].take() {
-                let Some(whole) = body.take() else { break };
-                let request = make(whole, at);
                 match self
-                    .attempt(at, sender, true, request, &progress, pause)
+                    .attempt(at, sender, true, make(body), &progress, pause)
                     .await
                 {
                     Ok(response) => return Ok(response),
-                    Err(Attempt::Unsent(request)) => body = Some(request.into_body()),
-                    Err(Attempt::Stale(_)) if replayable => body = Some(Body::empty()),
+                    Err(Attempt::Unsent(request)) => body = request.into_body(),
+                    // Sent again once, on a new connection: a request that ends its upstream must not go through
+                    // all of them.
+                    Err(Attempt::Stale(_)) if replayable => {
+                        body = Body::empty();
+                        break;
+                    }
                     Err(Attempt::Stale(failure) | Attempt::Failed(failure)) => return Err(failure),
                 }
             }
@@ -153,22 +155,22 @@ impl WorkerUpstream {
                     continue;
                 }
             };
-            let Some(whole) = body.take() else { break };
             match self
-                .attempt(at, sender, false, make(whole, at), &progress, pause)
+                .attempt(at, sender, false, make(body), &progress, pause)
                 .await
             {
                 Ok(response) => return Ok(response),
                 Err(Attempt::Unsent(request)) => {
-                    body = Some(request.into_body());
+                    body = request.into_body();
+                    let name = &self.pools[at].name;
                     last = Failure::bad_gateway(format!(
-                        "{}: it closed the new connection at once",
-                        self.pools[at].name
+                        "{name}: it closed the new connection at once"
                     ));
                 }
                 Err(Attempt::Stale(failure) | Attempt::Failed(failure)) => return Err(failure),
             }
         }
+        *place = body;
         Err(last)
     }
 
@@ -225,9 +227,9 @@ impl WorkerUpstream {
         mut sender: SendRequest<Body>,
         reused: bool,
         request: Request<Body>,
-        progress: &Cell<u64>,
+        progress: &Progress,
         pause: Duration,
-    ) -> Result<Sent, Attempt> {
+    ) -> Result<Response<Body>, Attempt> {
         let pool = &self.pools[at];
         let sending = sender.try_send_request(request);
         let answered = match self.in_time(sending, progress).await {
@@ -244,12 +246,7 @@ impl WorkerUpstream {
                     pool: pool.clone(),
                     sender,
                 };
-                let response =
-                    response.map(|incoming: Incoming| Body::response(incoming, pause, lease));
-                Ok(Sent {
-                    response,
-                    endpoint: pool.name.clone(),
-                })
+                Ok(response.map(|incoming: Incoming| Body::response(incoming, pause, lease)))
             }
             Err(mut error) => match error.take_message() {
                 Some(request) => Err(Attempt::Unsent(Box::new(request))),
@@ -259,17 +256,13 @@ impl WorkerUpstream {
     }
 
     /// Waits for a response as long as the request's body still moves, and `response-timeout` after that.
-    async fn in_time<T>(
-        &self,
-        sending: impl Future<Output = T>,
-        progress: &Cell<u64>,
-    ) -> Option<T> {
+    async fn in_time<T>(&self, sending: impl Future<Output = T>, progress: &Progress) -> Option<T> {
         let mut sending = std::pin::pin!(sending);
         loop {
-            let before = progress.get();
+            let before = progress.bytes();
             match timeout(self.shared.config.response_timeout, sending.as_mut()).await {
                 Ok(answered) => return Some(answered),
-                Err(_) if progress.get() != before => {}
+                Err(_) if progress.bytes() != before || progress.is_waiting() => {}
                 Err(_) => return None,
             }
         }
@@ -305,6 +298,16 @@ fn request(
     let headers = request.headers_mut();
     if use_upstream_authority || !headers.contains_key(header::HOST) {
         headers.insert(header::HOST, endpoint.authority.clone());
+    }
+    let body = request.body();
+    let unknown = !http_body::Body::is_end_stream(body) && body.exact_size().is_none();
+    let headers = request.headers_mut();
+    if unknown && !headers.contains_key(header::CONTENT_LENGTH) {
+        // Said outright: a GET would otherwise be sent without its body.
+        headers.insert(
+            header::TRANSFER_ENCODING,
+            HeaderValue::from_static("chunked"),
+        );
     }
     if let Some(protocol) = upgrade.and_then(|protocol| HeaderValue::from_str(protocol).ok()) {
         headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));

@@ -13,6 +13,7 @@ use tokio::sync::{Notify, Semaphore, watch};
 use tokio::task::LocalSet;
 use witgate_runtime::{StartError, WorkerPlugin};
 
+use crate::body::Body;
 use crate::chain::Link;
 use crate::config::{Destination, Listener, Server};
 use crate::generation::Generation;
@@ -175,6 +176,13 @@ impl Worker {
 
     pub(crate) fn route(&self, index: usize) -> &WorkerRoute {
         &self.routes[index]
+    }
+
+    /// Reads a request's body that nobody wants, beside what goes on.
+    pub(crate) fn discard(&self, body: Body) {
+        if !http_body::Body::is_end_stream(&body) {
+            self.tasks.spawn(body.discard());
+        }
     }
 
     pub(crate) fn next_id(&self) -> Arc<str> {

@@ -1,6 +1,8 @@
 //! What wasmtime generates from `wit/`. The widest world stands for all: the smaller ones are subsets of it.
 #![allow(missing_docs, unreachable_pub, unused_qualifications, clippy::all)]
 
+use wasmtime::component::ResourceAny;
+
 wasmtime::component::bindgen!({
     path: "../../wit",
     world: "plugin",
@@ -12,3 +14,33 @@ pub(crate) use exports::witgate::plugin::request_hook::RequestVerdict;
 pub(crate) use exports::witgate::plugin::response_hook::ResponseVerdict;
 pub(crate) use witgate::plugin::types;
 pub(crate) use witgate::plugin::{exchange, log, request, response};
+
+/// What a hook returned, whichever hook it was.
+pub(crate) enum RawVerdict {
+    Next,
+    Answer(types::Reply),
+    Transform(ResourceAny),
+    Hold(ResourceAny),
+}
+
+impl From<RequestVerdict> for RawVerdict {
+    fn from(verdict: RequestVerdict) -> Self {
+        match verdict {
+            RequestVerdict::Next => Self::Next,
+            RequestVerdict::Answer(reply) => Self::Answer(reply),
+            RequestVerdict::Transform(transform) => Self::Transform(transform),
+            RequestVerdict::Hold(transform) => Self::Hold(transform),
+        }
+    }
+}
+
+impl From<ResponseVerdict> for RawVerdict {
+    fn from(verdict: ResponseVerdict) -> Self {
+        match verdict {
+            ResponseVerdict::Next => Self::Next,
+            ResponseVerdict::Answer(reply) => Self::Answer(reply),
+            ResponseVerdict::Transform(transform) => Self::Transform(transform),
+            ResponseVerdict::Hold(transform) => Self::Hold(transform),
+        }
+    }
+}

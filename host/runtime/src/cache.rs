@@ -6,7 +6,7 @@
 
 use std::fs::{self, DirBuilder, File, Metadata};
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -55,13 +55,14 @@ impl CodeCache {
     /// The compiled component, or `None` when there is no trustworthy entry.
     pub(crate) fn load(&self, engine: &Engine, digest: &ComponentDigest) -> Option<Component> {
         let path = self.path(engine, digest);
-        let file = File::open(&path).ok()?;
+        let mut file = File::open(&path).ok()?;
         let metadata = file.metadata().ok()?;
         if !metadata.is_file() || !only_ours(&metadata) {
             tracing::warn!(path = %path.display(), "code cache entry belongs to somebody else; compiling anew");
             return None;
         }
-        let entry = fs::read(&path).ok()?;
+        let mut entry = Vec::new();
+        file.read_to_end(&mut entry).ok()?;
         let (checksum, code) = entry.split_at_checked(32)?;
         if Sha256::digest(code)[..] != *checksum {
             tracing::warn!(path = %path.display(), "code cache entry is damaged; compiling anew");

@@ -351,6 +351,11 @@ impl LogBudget {
         }
     }
 
+    /// Whether one more line may be written; where nobody is told how many were lost.
+    pub(crate) fn allows(&mut self) -> bool {
+        !matches!(self.take(), Budget::Spent)
+    }
+
     fn take(&mut self) -> Budget {
         let refilled = self.second.elapsed().as_secs() >= 1;
         if refilled {

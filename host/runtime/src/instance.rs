@@ -11,7 +11,7 @@ use wasmtime::component::{ResourceTable, TypedFunc};
 use wasmtime::{ResourceLimiter, Store, Trap};
 use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 
-use crate::bindings::{self, RequestVerdict, ResponseVerdict, types};
+use crate::bindings::{self, RawVerdict, RequestVerdict, ResponseVerdict, types};
 use crate::component::Exports;
 use crate::engine::TICK;
 use crate::exchange::Exchange;
@@ -60,10 +60,12 @@ impl WasiView for State {
     }
 }
 
-/// Bounds what an instance may take, and remembers that it wanted more: a guest out of memory usually traps
-/// somewhere else, and the operator has to know why.
+/// Bounds what an instance may take, over all its memories, and remembers that it wanted more: a guest out of memory
+/// usually traps somewhere else, and the operator has to know why.
 struct MemoryLimit {
     bytes: usize,
+    used: usize,
+    /// In the current call.
     exceeded: bool,
 }
 
@@ -73,12 +75,16 @@ const MAX_TABLE: usize = 100_000;
 impl ResourceLimiter for MemoryLimit {
     fn memory_growing(
         &mut self,
-        _: usize,
+        current: usize,
         desired: usize,
         _: Option<usize>,
     ) -> wasmtime::Result<bool> {
-        let fits = desired <= self.bytes;
+        let used = self.used.saturating_add(desired.saturating_sub(current));
+        let fits = used <= self.bytes;
         self.exceeded |= !fits;
+        if fits {
+            self.used = used;
+        }
         Ok(fits)
     }
 
@@ -124,7 +130,7 @@ impl Instance {
         store.limiter(|state| &mut state.memory);
         store.set_epoch_deadline(ticks(limits.start));
         let made = match component.waits {
-            true => component.pre.instantiate_async(&mut store).await,
+            true => in_time(limits.start, component.pre.instantiate_async(&mut store)).await,
             false => component.pre.instantiate(&mut store),
         };
         match made.and_then(|wasm| Calls::find(&mut store, &wasm, &component.exports)) {
@@ -185,27 +191,27 @@ impl Instance {
     pub(crate) async fn on_request(
         &mut self,
         exchange: Box<Exchange>,
-    ) -> (Box<Exchange>, Result<RequestVerdict, FailureKind>) {
+    ) -> (Box<Exchange>, Result<RawVerdict, FailureKind>) {
         let Some(hook) = self.calls.on_request else {
-            return (exchange, Ok(RequestVerdict::Next));
+            return (exchange, Ok(RawVerdict::Next));
         };
         let (phase, result) = self
             .call(&hook, (), Phase::Request(exchange), self.limits.deadline)
             .await;
-        (phase.into_exchange(), flatten(result))
+        (phase.into_exchange(), flatten(result).map(RawVerdict::from))
     }
 
     pub(crate) async fn on_response(
         &mut self,
         exchange: Box<Exchange>,
-    ) -> (Box<Exchange>, Result<ResponseVerdict, FailureKind>) {
+    ) -> (Box<Exchange>, Result<RawVerdict, FailureKind>) {
         let Some(hook) = self.calls.on_response else {
-            return (exchange, Ok(ResponseVerdict::Next));
+            return (exchange, Ok(RawVerdict::Next));
         };
         let (phase, result) = self
             .call(&hook, (), Phase::Response(exchange), self.limits.deadline)
             .await;
-        (phase.into_exchange(), flatten(result))
+        (phase.into_exchange(), flatten(result).map(RawVerdict::from))
     }
 
     pub(crate) async fn push(
@@ -249,7 +255,7 @@ impl Instance {
         let deadline = self.limits.deadline;
         self.enter(Phase::Other("transform.drop"), deadline);
         let dropped = match self.waits {
-            true => transform.resource_drop_async(&mut self.store).await,
+            true => in_time(deadline, transform.resource_drop_async(&mut self.store)).await,
             false => transform.resource_drop(&mut self.store),
         };
         self.leave(dropped, deadline).1
@@ -269,33 +275,18 @@ impl Instance {
     {
         self.enter(phase, deadline);
         let called = match self.waits {
-            true => self.call_and_wait(function, params, deadline).await,
+            true => in_time(deadline, function.call_async(&mut self.store, params)).await,
             false => function.call(&mut self.store, params),
         };
         self.leave(called, deadline)
     }
 
-    /// The epoch bounds how long the guest computes, the timeout how long its imports wait.
-    async fn call_and_wait<P, R>(
-        &mut self,
-        function: &TypedFunc<P, R>,
-        params: P,
-        deadline: Duration,
-    ) -> wasmtime::Result<R>
-    where
-        P: ComponentNamedList + Lower + Send + Sync,
-        R: ComponentNamedList + Lift + Send + Sync + 'static,
-    {
-        match tokio::time::timeout(deadline, function.call_async(&mut self.store, params)).await {
-            Ok(called) => called,
-            Err(_) => Err(Trap::Interrupt.into()),
-        }
-    }
-
     fn enter(&mut self, phase: Phase, deadline: Duration) {
         self.entered = true;
         self.store.set_epoch_deadline(ticks(deadline));
-        self.store.data_mut().phase = phase;
+        let state = self.store.data_mut();
+        state.phase = phase;
+        state.memory.exceeded = false;
     }
 
     fn leave<R>(
@@ -363,6 +354,7 @@ impl State {
         let log = |stream| LogStream {
             plugin: plugin.name().clone(),
             stream,
+            lines_a_second: limits.log_lines,
         };
         // Nothing else is granted: no environment, no arguments, no files, no network.
         let wasi = WasiCtxBuilder::new()
@@ -376,6 +368,7 @@ impl State {
             log_budget: LogBudget::new(limits.log_lines),
             memory: MemoryLimit {
                 bytes: limits.memory,
+                used: 0,
                 exceeded: false,
             },
             wasi,
@@ -390,6 +383,17 @@ impl Phase {
             Self::Request(exchange) | Self::Response(exchange) => exchange,
             Self::Other(call) => unreachable!("{call} was not entered with an exchange"),
         }
+    }
+}
+
+/// The epoch bounds how long a guest computes, this how long its imports wait.
+async fn in_time<T>(
+    limit: Duration,
+    call: impl Future<Output = wasmtime::Result<T>>,
+) -> wasmtime::Result<T> {
+    match tokio::time::timeout(limit, call).await {
+        Ok(called) => called,
+        Err(_) => Err(Trap::Interrupt.into()),
     }
 }
 

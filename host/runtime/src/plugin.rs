@@ -9,7 +9,7 @@ use bytes::Bytes;
 use tokio::sync::Mutex;
 use wasmtime::component::ResourceAny;
 
-use crate::bindings::{RequestVerdict, ResponseVerdict, types};
+use crate::bindings::RawVerdict;
 use crate::component::{Component, Hooks};
 use crate::exchange::Exchange;
 use crate::failure::{FailureKind, PluginFailure};
@@ -190,21 +190,10 @@ impl WorkerPlugin {
         self: &Rc<Self>,
         exchange: Box<Exchange>,
     ) -> (Box<Exchange>, Result<Verdict, PluginFailure>) {
-        let slot = match self.slot().await {
-            Ok(slot) => slot,
-            Err(kind) => return (exchange, Err(self.failure("on-request", kind))),
-        };
-        let context = (exchange.facts.route.clone(), exchange.facts.id.clone());
-        let (exchange, result) = slot.instance.lock().await.on_request(exchange).await;
-        let verdict = result.and_then(|verdict| match verdict {
-            RequestVerdict::Next => Ok(Verdict::Next),
-            RequestVerdict::Answer(reply) => answer(reply),
-            RequestVerdict::Transform(t) => {
-                Ok(Verdict::Transform(self.body_transform(&slot, t, context)))
-            }
-            RequestVerdict::Hold(t) => Ok(Verdict::Hold(self.body_transform(&slot, t, context))),
-        });
-        (exchange, self.judge("on-request", verdict))
+        self.call("on-request", exchange, async |instance, exchange| {
+            instance.on_request(exchange).await
+        })
+        .await
     }
 
     /// Calls `on-response`; as [`on_request`](Self::on_request).
@@ -212,21 +201,59 @@ impl WorkerPlugin {
         self: &Rc<Self>,
         exchange: Box<Exchange>,
     ) -> (Box<Exchange>, Result<Verdict, PluginFailure>) {
-        let slot = match self.slot().await {
-            Ok(slot) => slot,
-            Err(kind) => return (exchange, Err(self.failure("on-response", kind))),
-        };
-        let context = (exchange.facts.route.clone(), exchange.facts.id.clone());
-        let (exchange, result) = slot.instance.lock().await.on_response(exchange).await;
-        let verdict = result.and_then(|verdict| match verdict {
-            ResponseVerdict::Next => Ok(Verdict::Next),
-            ResponseVerdict::Answer(reply) => answer(reply),
-            ResponseVerdict::Transform(t) => {
-                Ok(Verdict::Transform(self.body_transform(&slot, t, context)))
+        self.call("on-response", exchange, async |instance, exchange| {
+            instance.on_response(exchange).await
+        })
+        .await
+    }
+
+    async fn call(
+        self: &Rc<Self>,
+        call: &'static str,
+        exchange: Box<Exchange>,
+        hook: impl AsyncFnOnce(
+            &mut Instance,
+            Box<Exchange>,
+        ) -> (Box<Exchange>, Result<RawVerdict, FailureKind>),
+    ) -> (Box<Exchange>, Result<Verdict, PluginFailure>) {
+        loop {
+            let slot = match self.slot().await {
+                Ok(slot) => slot,
+                Err(kind) => return (exchange, Err(self.failure(call, kind))),
+            };
+            let mut instance = slot.instance.lock().await;
+            slot.drop_ended(&mut instance).await;
+            // It may have failed in another exchange while this one waited for it.
+            if !instance.is_usable() {
+                continue;
             }
-            ResponseVerdict::Hold(t) => Ok(Verdict::Hold(self.body_transform(&slot, t, context))),
-        });
-        (exchange, self.judge("on-response", verdict))
+            let (exchange, result) = hook(&mut instance, exchange).await;
+            let verdict = result.and_then(|verdict| self.verdict(verdict, &slot, &exchange));
+            return (exchange, self.judge(call, verdict));
+        }
+    }
+
+    fn verdict(
+        self: &Rc<Self>,
+        verdict: RawVerdict,
+        slot: &Rc<Slot>,
+        exchange: &Exchange,
+    ) -> Result<Verdict, FailureKind> {
+        let transform = |resource| BodyTransform {
+            plugin: self.clone(),
+            slot: slot.clone(),
+            resource,
+            body_of: (exchange.facts.route.clone(), exchange.facts.id.clone()),
+        };
+        match verdict {
+            RawVerdict::Next => Ok(Verdict::Next),
+            RawVerdict::Answer(reply) => match Reply::check(reply) {
+                Ok(reply) => Ok(Verdict::Answer(reply)),
+                Err(what) => Err(FailureKind::BadResult(what)),
+            },
+            RawVerdict::Transform(resource) => Ok(Verdict::Transform(transform(resource))),
+            RawVerdict::Hold(resource) => Ok(Verdict::Hold(transform(resource))),
+        }
     }
 
     /// An instance that can be called: one that is free, a new one, or the first to become free.
@@ -234,28 +261,18 @@ impl WorkerPlugin {
         if let Some(left) = self.quarantine.borrow().left() {
             return Err(FailureKind::Quarantined(left));
         }
-        let free = |slot: &Rc<Slot>| {
-            slot.instance
-                .try_lock()
-                .is_ok_and(|instance| instance.is_usable())
+        let state = |slot: &Rc<Slot>| slot.instance.try_lock().ok().map(|i| i.is_usable());
+        let (free, count) = {
+            let mut slots = self.slots.borrow_mut();
+            slots.retain(|slot| state(slot) != Some(false));
+            let free = slots.iter().find(|slot| state(slot) == Some(true));
+            (free.cloned(), slots.len())
         };
-        let broken = |slot: &Rc<Slot>| {
-            slot.instance
-                .try_lock()
-                .is_ok_and(|instance| !instance.is_usable())
-        };
-        self.slots.borrow_mut().retain(|slot| !broken(slot));
-        let (found, count) = {
-            let slots = self.slots.borrow();
-            (slots.iter().find(|slot| free(slot)).cloned(), slots.len())
-        };
-        let slot = match found {
-            Some(slot) => slot,
-            None if count < MAX_INSTANCES => self.another().await?,
-            None => self.slots.borrow()[0].clone(),
-        };
-        slot.drop_ended().await;
-        Ok(slot)
+        match free {
+            Some(slot) => Ok(slot),
+            None if count < MAX_INSTANCES => self.another().await,
+            None => Ok(self.slots.borrow()[0].clone()),
+        }
     }
 
     async fn another(&self) -> Result<Rc<Slot>, FailureKind> {
@@ -268,20 +285,6 @@ impl WorkerPlugin {
         };
         self.slots.borrow_mut().push(slot.clone());
         Ok(slot)
-    }
-
-    fn body_transform(
-        self: &Rc<Self>,
-        slot: &Rc<Slot>,
-        resource: ResourceAny,
-        body_of: (Arc<str>, Arc<str>),
-    ) -> BodyTransform {
-        BodyTransform {
-            plugin: self.clone(),
-            slot: slot.clone(),
-            resource,
-            body_of,
-        }
     }
 
     fn failure(&self, call: &'static str, kind: FailureKind) -> PluginFailure {
@@ -307,12 +310,6 @@ impl WorkerPlugin {
     }
 }
 
-fn answer(reply: types::Reply) -> Result<Verdict, FailureKind> {
-    Reply::check(reply)
-        .map(Verdict::Answer)
-        .map_err(FailureKind::BadResult)
-}
-
 impl Slot {
     fn new(instance: Instance) -> Self {
         Self {
@@ -321,16 +318,12 @@ impl Slot {
         }
     }
 
-    async fn drop_ended(&self) {
-        if self.ended.borrow().is_empty() {
-            return;
-        }
-        let ended = self.ended.take();
-        let mut instance = self.instance.lock().await;
-        for transform in ended {
-            if !instance.is_usable() {
+    async fn drop_ended(&self, instance: &mut Instance) {
+        loop {
+            let next = self.ended.borrow_mut().pop();
+            let Some(transform) = next.filter(|_| instance.is_usable()) else {
                 return;
-            }
+            };
             if let Err(kind) = instance.drop_transform(transform).await {
                 tracing::warn!(target: "plugin", ?kind, "a transform failed while it was dropped");
             }

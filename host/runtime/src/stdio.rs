@@ -9,6 +9,8 @@ use std::task::{Context, Poll};
 use tokio::io::AsyncWrite;
 use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
 
+use crate::imports::LogBudget;
+
 /// Longest line kept; the rest of a longer one follows as another line.
 const MAX_LINE: usize = 4096;
 
@@ -17,10 +19,13 @@ const MAX_LINE: usize = 4096;
 pub(crate) struct LogStream {
     pub(crate) plugin: Arc<str>,
     pub(crate) stream: &'static str,
+    /// `limits.log-lines`
+    pub(crate) lines_a_second: u32,
 }
 
 struct Lines {
     stream: LogStream,
+    budget: LogBudget,
     line: Vec<u8>,
 }
 
@@ -34,6 +39,7 @@ impl StdoutStream for LogStream {
     fn async_stream(&self) -> Box<dyn AsyncWrite + Send + Sync> {
         Box::new(Lines {
             stream: self.clone(),
+            budget: LogBudget::new(self.lines_a_second),
             line: Vec::new(),
         })
     }
@@ -41,12 +47,12 @@ impl StdoutStream for LogStream {
 
 impl Lines {
     fn flush(&mut self) {
-        if !self.line.is_empty() {
+        if !self.line.is_empty() && self.budget.allows() {
             let line = String::from_utf8_lossy(&self.line);
-            let LogStream { plugin, stream } = &self.stream;
+            let LogStream { plugin, stream, .. } = &self.stream;
             tracing::warn!(target: "plugin", %plugin, stream, "{}", line.escape_debug());
-            self.line.clear();
         }
+        self.line.clear();
     }
 }
 

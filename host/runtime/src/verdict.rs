@@ -60,6 +60,9 @@ pub struct NotFound {
     pub body: Bytes,
 }
 
+/// Header fields of one reply. Clients and proxies take 100 to a few hundred.
+const MAX_HEADERS: usize = 256;
+
 impl Reply {
     /// Checks what a guest returned. The error says what cannot be sent.
     pub(crate) fn check(reply: types::Reply) -> Result<Self, String> {
@@ -72,6 +75,12 @@ impl Reply {
                 ));
             }
         };
+        if reply.headers.len() > MAX_HEADERS {
+            return Err(format!(
+                "{} headers, over the {MAX_HEADERS} of a reply",
+                reply.headers.len()
+            ));
+        }
         let mut headers = HeaderMap::with_capacity(reply.headers.len());
         for header in reply.headers {
             let name = header.name;

@@ -74,6 +74,9 @@ impl Build {
 
     /// Builds all packages in one run of cargo and makes a component of each, in the order in which they were added.
     ///
+    /// Paths of the workspace and of cargo's home are shortened in what is built, by `--remap-path-prefix`; this takes the
+    /// place of `rustflags` in cargo's configuration and in the environment.
+    ///
     /// # Errors
     ///
     /// [`BuildError`]; what cargo and rustc said is in it.

@@ -1,4 +1,4 @@
-use wit_component::ComponentEncoder;
+use wit_component::{ComponentEncoder, metadata};
 
 use crate::EncodeError;
 
@@ -7,16 +7,23 @@ use crate::EncodeError;
 ///
 /// # Errors
 ///
-/// [`EncodeError`] when the bytes are no core module, when it holds no component type, or when it lacks an export that
-/// its component type promises.
+/// [`EncodeError`] when the bytes are no core module, when no component type in it has an export, or when it lacks an
+/// export that its component type promises.
 pub fn encode(module: &[u8]) -> Result<Vec<u8>, EncodeError> {
+    // The encoder makes an empty component of a module that has nothing to export, and nobody would know why.
+    let (_, bindings) = metadata::decode(module).map_err(|error| refused(format!("{error:#}")))?;
+    if bindings.resolve.worlds[bindings.world].exports.is_empty() {
+        return Err(refused("it exports no interface".to_owned()));
+    }
     ComponentEncoder::default()
         .validate(true)
         .module(module)
         .and_then(|encoder| encoder.encode())
-        .map_err(|error| EncodeError {
-            reason: format!("{error:#}"),
-        })
+        .map_err(|error| refused(format!("{error:#}")))
+}
+
+fn refused(reason: String) -> EncodeError {
+    EncodeError { reason }
 }
 
 #[cfg(test)]

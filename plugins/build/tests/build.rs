@@ -1,7 +1,8 @@
 //! Builds small packages and reads the messages of those that cannot be built.
 
-use std::fs;
 use std::path::Path;
+use std::process::Command;
+use std::{env, fs};
 
 use tempfile::TempDir;
 use witgate_build::{Build, BuildError};
@@ -78,38 +79,64 @@ fn a_package_that_is_not_there_is_reported() {
 
 #[test]
 fn flags_of_an_outer_build_do_not_reach_this_one() {
-    // With the variable kept, the source below would not compile.
-    let source = "#[cfg(outer)] compile_error!(\"the outer build's flags arrived\");";
-    let package = package("", source);
-    // A variable cannot be set safely while other tests run, so an outer cargo does it: this one, once more.
-    let status =
-        std::process::Command::new(std::env::current_exe().expect("a running program has a path"))
-            .args(["--exact", "inner", "--ignored"])
-            .env("INNER_PACKAGE", package.path())
-            .env("RUSTFLAGS", "--cfg outer")
-            .env("CARGO_ENCODED_RUSTFLAGS", "--cfg\u{1f}outer")
-            .env("CARGO_BUILD_TARGET", "no-such-target")
-            .env("RUSTC_WORKSPACE_WRAPPER", "/no/such/wrapper")
-            .output()
-            .expect("the test program runs");
+    // With a variable kept, this would not compile.
+    let package = package(
+        "",
+        "#[cfg(outer)] compile_error!(\"the outer build's flags arrived\");",
+    );
+    let error = error_with(
+        &package,
+        &[
+            ("RUSTFLAGS", "--cfg outer"),
+            ("CARGO_ENCODED_RUSTFLAGS", "--cfg\u{1f}outer"),
+            ("CARGO_BUILD_TARGET", "no-such-target"),
+            ("RUSTC_WORKSPACE_WRAPPER", "/no/such/wrapper"),
+        ],
+    );
+    // It compiles, and then lacks a cdylib.
+    assert!(error.contains("has no cdylib"), "{error}");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_missing_target_is_told_how_to_get_it() {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    let package = package("", "");
+    let rustc = package.path().join("rustc");
+    fs::write(&rustc, "#!/bin/sh\necho /no/such/directory\n").expect("scratch is writable");
+    fs::set_permissions(&rustc, fs::Permissions::from_mode(0o755)).expect("scratch is ours");
+    let error = error_with(&package, &[("RUSTC", &rustc.to_string_lossy())]);
     assert!(
-        status.status.success(),
-        "{}",
-        String::from_utf8_lossy(&status.stdout)
+        error.contains("run `rustup target add wasm32-unknown-unknown`"),
+        "{error}"
     );
 }
 
-#[test]
-#[ignore = "started by `flags_of_an_outer_build_do_not_reach_this_one`"]
-fn inner() {
-    let package = std::env::var("INNER_PACKAGE").expect("set by the outer test");
-    let error = Build::new(&package, Path::new(&package).join("target"))
-        .package("guest")
-        .offline(true)
-        .run();
-    // It compiles, and then lacks a cdylib.
+/// The error of a build in another environment. That of this process is shared by all tests, so a process of its own
+/// builds: this program once more, with `inner` as its only test.
+fn error_with(package: &TempDir, environment: &[(&str, &str)]) -> String {
+    let output = Command::new(env::current_exe().expect("a running program has a path"))
+        .args(["--exact", "inner", "--ignored", "--nocapture"])
+        .env("INNER_PACKAGE", package.path())
+        .envs(environment.iter().copied())
+        .output()
+        .expect("the test program runs");
+    let told = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(
-        matches!(error, Err(BuildError::NoModule { .. })),
-        "{error:?}"
+        output.status.success(),
+        "{told}{}",
+        String::from_utf8_lossy(&output.stderr)
     );
+    told
+}
+
+#[test]
+#[ignore = "a part of other tests, which start it in an environment of its own"]
+fn inner() {
+    let package = env::var("INNER_PACKAGE").expect("set by the outer test");
+    let build = Build::new(&package, Path::new(&package).join("target"))
+        .package("guest")
+        .offline(true);
+    println!("{}", build.run().expect_err("no plugin"));
 }
