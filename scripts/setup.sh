@@ -45,7 +45,7 @@ set_up_rust() {
 }
 
 set_up_chromium() {
-    have chromium || have chromium-browser || have google-chrome-stable || install_packages chromium
+    have chromium || have chromium-browser || have google-chrome-stable || install_packages chromium chromium-sandbox
 }
 
 set_up_clients() {

@@ -30,6 +30,12 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// The local storage in a profile cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum LocalStorageError {
+    /// There is no such profile: a harvest would find nothing and call it everything.
+    #[error("there is no profile at {}", path.display())]
+    NoProfile {
+        /// The directory.
+        path: PathBuf,
+    },
     /// The files could not be copied.
     #[error("cannot copy {}: {source}", path.display())]
     Copy {
@@ -66,6 +72,11 @@ pub(crate) struct LocalStorageCopy {
 impl LocalStorageCopy {
     /// Copies the database of the profile in `user_data_dir`.
     pub(crate) fn take(user_data_dir: &Path) -> Result<Self, LocalStorageError> {
+        if !user_data_dir.is_dir() {
+            return Err(LocalStorageError::NoProfile {
+                path: user_data_dir.to_owned(),
+            });
+        }
         let source = user_data_dir.join("Default/Local Storage/leveldb");
         // CURRENT is written last when a database is made: without it there is nothing to read yet.
         if !source.join("CURRENT").exists() {

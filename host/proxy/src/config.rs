@@ -76,3 +76,4 @@ pub use location::Location;
 pub use model::*;
 pub use problem::{Problem, Problems, Severity};
 pub use section::{Item, Reader, Section};
+pub(crate) use suggest::did_you_mean;

@@ -172,9 +172,17 @@ impl Unusable {
         let error = |message: String| Problem::error(plugin.location.clone(), key, message);
         match self {
             Self::NoSuchBuiltin => {
-                let names = (builtins.names)().join("`, `builtin:");
+                let names = (builtins.names)();
+                let help = match &plugin.component {
+                    ComponentSource::Builtin(name) => {
+                        config::did_you_mean(name, names.iter().copied())
+                    }
+                    ComponentSource::Path(_) => None,
+                };
+                let there_are =
+                    format!("there are `{}`, each after `builtin:`", names.join("`, `"));
                 error("there is no built-in plugin of this name".into())
-                    .with_help(format!("there are `builtin:{names}`"))
+                    .with_help(help.unwrap_or(there_are))
             }
             Self::Unreadable(why) => error(format!("the component cannot be read: {why}")),
             Self::Unfit(why) => error(why.to_string()),

@@ -12,6 +12,7 @@ use crate::bindings::{exchange, log, request, response};
 use crate::exchange::{AttributeError, Exchange, Facts, HeadLimits, ResponseHead};
 use crate::head::{self, Edit};
 use crate::instance::{Phase, State};
+use crate::log_budget::Budget;
 
 /// Longest log message of a guest, in bytes.
 const MAX_MESSAGE: usize = 4096;
@@ -326,61 +327,6 @@ fn enabled(level: log::Level) -> bool {
     }
 }
 
-/// How many log lines a plugin may still write this second.
-#[derive(Debug)]
-pub(crate) struct LogBudget {
-    per_second: u32,
-    left: u32,
-    lost: u64,
-    second: std::time::Instant,
-}
-
-enum Budget {
-    Taken,
-    Refilled { lost: u64 },
-    Spent,
-}
-
-impl LogBudget {
-    pub(crate) fn new(per_second: u32) -> Self {
-        Self {
-            per_second,
-            left: per_second,
-            lost: 0,
-            second: std::time::Instant::now(),
-        }
-    }
-
-    /// Whether one more line may be written; where nobody is told how many were lost.
-    pub(crate) fn allows(&mut self) -> bool {
-        !matches!(self.take(), Budget::Spent)
-    }
-
-    fn take(&mut self) -> Budget {
-        let refilled = self.second.elapsed().as_secs() >= 1;
-        if refilled {
-            self.second = std::time::Instant::now();
-            self.left = self.per_second;
-        }
-        match self.left.checked_sub(1) {
-            None => {
-                self.lost += 1;
-                Budget::Spent
-            }
-            Some(left) => {
-                self.left = left;
-                if refilled {
-                    Budget::Refilled {
-                        lost: std::mem::take(&mut self.lost),
-                    }
-                } else {
-                    Budget::Taken
-                }
-            }
-        }
-    }
-}
-
 /// Cut to [`MAX_MESSAGE`], with control characters escaped so that one message is one line.
 fn printable(message: &str) -> String {
     let cut = message.floor_char_boundary(MAX_MESSAGE);
@@ -469,17 +415,5 @@ mod tests {
         assert_eq!(printable("a\nb\u{1b}[0m"), "a\\nb\\u{1b}[0m");
         let long = "ü".repeat(MAX_MESSAGE);
         assert!(printable(&long).len() <= MAX_MESSAGE + "…".len());
-    }
-
-    #[test]
-    fn a_log_budget_runs_out_and_counts_what_was_lost() {
-        let mut budget = LogBudget::new(2);
-        assert!(matches!(budget.take(), Budget::Taken));
-        assert!(matches!(budget.take(), Budget::Taken));
-        assert!(matches!(budget.take(), Budget::Spent));
-        budget.second = std::time::Instant::now()
-            .checked_sub(std::time::Duration::from_secs(2))
-            .expect("up for 2 s");
-        assert!(matches!(budget.take(), Budget::Refilled { lost: 1 }));
     }
 }

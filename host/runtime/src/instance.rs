@@ -16,7 +16,7 @@ use crate::component::Exports;
 use crate::engine::TICK;
 use crate::exchange::Exchange;
 use crate::failure::FailureKind;
-use crate::imports::LogBudget;
+use crate::log_budget::LogBudget;
 use crate::plugin::{Limits, Plugin, StartError};
 use crate::stdio::LogStream;
 

@@ -18,18 +18,34 @@
 //! engine without it. Components of `wasi:http` will get a second engine with it; nothing here assumes that there
 //! is only one.
 
-mod bindings;
+mod engine;
+
 pub mod cache;
 mod component;
-mod engine;
-mod exchange;
-mod failure;
-mod head;
-mod imports;
-mod instance;
+
 mod plugin;
+
+mod worker_plugin;
+
+mod quarantine;
+
+mod instance;
+
+mod imports;
+
+mod head;
+mod log_budget;
 mod stdio;
+
+mod exchange;
+
 mod verdict;
+
+mod transform;
+
+mod failure;
+
+mod bindings;
 
 pub use cache::CodeCache;
 pub use component::{Component, Hooks, LoadError};
@@ -38,8 +54,10 @@ pub use exchange::{Attributes, Exchange, Facts, HeadLimits, ResponseHead, Scheme
 pub use failure::{FailureKind, PluginFailure};
 pub use head::is_authority;
 pub use instance::ConfigError;
-pub use plugin::{BodyTransform, Limits, Plugin, StartError, WorkerPlugin};
+pub use plugin::{Limits, Plugin, StartError};
+pub use transform::BodyTransform;
 pub use verdict::{FileReply, NotFound, Reply, ReplyBody, Verdict};
+pub use worker_plugin::WorkerPlugin;
 
 /// Version of the contract (`witgate:plugin`) that this host speaks.
 pub const CONTRACT_VERSION: &str = "0.1.0";

@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 use tokio::io::AsyncWrite;
 use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
 
-use crate::imports::LogBudget;
+use crate::log_budget::LogBudget;
 
 /// Longest line kept; the rest of a longer one follows as another line.
 const MAX_LINE: usize = 4096;

@@ -5,7 +5,7 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 
 use crate::bindings::types;
 use crate::head;
-use crate::plugin::BodyTransform;
+use crate::transform::BodyTransform;
 
 /// What a hook returned.
 #[derive(Debug)]
