@@ -15,10 +15,9 @@ demo: ## run a persistent Chromium behind witgate and say how to use it
 
 test: ## everything that has to hold: format, lints, unit and end-to-end tests, documentation
 	scripts/setup.sh test
-	$(MAKE) --no-print-directory lint
+	$(MAKE) --no-print-directory lint doc
 	$(CARGO) build --locked --workspace --all-targets
 	$(CARGO) test --locked --workspace --no-fail-fast
-	$(MAKE) --no-print-directory doc
 
 fmt: ## format the code
 	$(CARGO) fmt --all

@@ -1,6 +1,6 @@
 //! The proxy: from an accepted connection to the last byte of a response.
 //!
-//! The modules stand in the order in which a request meets them. [`exchange`] is the request's life, one function
+//! The modules stand in the order in which a request meets them. `exchange.rs` is the request's life, one function
 //! that names every stage:
 //!
 //! ```text
