@@ -81,7 +81,7 @@ fn started(kind: &FailureKind) -> String {
 }
 
 impl Plugin {
-    /// Puts a plugin together. `config` is a JSON object. Nothing runs yet: see [`WorkerPlugin::start`].
+    /// Puts a plugin together. `config` is a JSON object. Nothing runs yet: see [`WorkerPlugin::start`](crate::WorkerPlugin::start).
     pub fn new(name: Arc<str>, component: Arc<Component>, config: String, limits: Limits) -> Self {
         Self {
             name,
