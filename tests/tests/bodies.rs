@@ -2,6 +2,7 @@
 //! body was read still arrives.
 
 use std::io::Write as _;
+use std::sync::{Arc, Barrier};
 use std::time::Duration;
 
 use witgate_tests::upstream::response;
@@ -104,13 +105,14 @@ fn a_client_that_does_not_send_its_body_is_the_one_at_fault() {
 
 #[test]
 fn a_request_that_ends_its_upstream_is_sent_again_once_and_not_on_every_connection() {
-    let upstream = Upstream::start(|peer| {
+    // Four requests at once need a connection each.
+    let together = Arc::new(Barrier::new(4));
+    let upstream = Upstream::start(move |peer| {
         while let Some(request) = peer.next_request() {
             if request.head.start_line.contains("/deadly") {
                 return;
             }
-            // Slow enough for the requests to need a connection each.
-            std::thread::sleep(Duration::from_millis(100));
+            together.wait();
             peer.send(response("200 OK", &[], "hello"));
         }
     });
@@ -127,9 +129,11 @@ fn a_request_that_ends_its_upstream_is_sent_again_once_and_not_on_every_connecti
     clients[0].send("GET /deadly HTTP/1.1\r\nHost: a\r\n\r\n");
 
     assert_eq!(clients[0].read_response().status(), 502);
-    let deadly =
-        |r: &&witgate_tests::upstream::Received| r.request.head.start_line.contains("deadly");
-    assert_eq!(upstream.received().iter().filter(deadly).count(), 2);
+    let received = upstream.received();
+    let deadly = received
+        .iter()
+        .filter(|received| received.request.head.start_line.contains("/deadly"));
+    assert_eq!(deadly.count(), 2);
 }
 
 #[test]

@@ -66,6 +66,16 @@ async fn live(
     let received = head::receive(&mut parts, &context.peer, trusted, || worker.next_id())?;
     entry.note_head(&received, &parts);
 
+    // The request's body, not read yet.
+    let limits = &context.limits;
+    let too_large = head::check_length(&parts.headers, limits.body_size);
+    let progress = entry.received.clone();
+    let body = Body::request(incoming, limits.body_size, limits.body_timeout, progress);
+    if let Err(failure) = too_large {
+        worker.discard(body);
+        return Err(failure);
+    }
+
     // The route, by what the head says now.
     let (authority, path) = (&received.authority, parts.uri.path());
     let found = worker.router().find(
@@ -76,21 +86,12 @@ async fn live(
         &parts.headers,
     );
     let Some(route) = found.map(|index| worker.route(index)) else {
+        worker.discard(body);
         return Err(Failure::client(StatusCode::NOT_FOUND, "no route matches"));
     };
     entry.route = route.name.clone();
     if let Some(prefix) = &route.strip_prefix {
         head::strip_prefix(&mut parts, prefix);
-    }
-
-    // The request's body, not read yet.
-    let limits = &context.limits;
-    let too_large = head::check_length(&parts.headers, limits.body_size);
-    let progress = entry.received.clone();
-    let body = Body::request(incoming, limits.body_size, limits.body_timeout, progress);
-    if let Err(failure) = too_large {
-        worker.discard(body);
-        return Err(failure);
     }
     let exchange = Box::new(Exchange {
         facts: received.facts(&context.peer, route.name.clone()),

@@ -40,36 +40,27 @@ pub(crate) struct Bound {
 
 /// Binds a listener for so many workers.
 pub(crate) fn bind(listener: &Listener, workers: usize) -> io::Result<Bound> {
-    // Sockets that share a port would share it with another process of the same user as well, and silently: a
-    // socket that shares with nobody finds out first whether the port is free.
-    let probe = socket(listener.bind, false)?;
-    let address = probe.local_addr()?;
-    if workers == 1 {
-        probe.listen(BACKLOG)?;
-        return Ok(Bound::new(address, vec![probe.into()], listener));
+    let shared = workers > 1;
+    if shared && listener.bind.port() != 0 {
+        // Sockets that share a port would share it with another process of the same user as well, and silently: a
+        // socket that shares with nobody finds out first whether the port is free.
+        drop(socket(listener.bind, false)?);
     }
-    let address = address
-        .as_socket()
-        .ok_or_else(|| io::Error::other("no IP address"))?;
-    drop(probe);
-    let shared = |_| {
-        let socket = socket(address, true)?;
-        socket.listen(BACKLOG)?;
-        Ok(TcpListener::from(socket))
-    };
-    let sockets = (0..workers).map(shared).collect::<io::Result<Vec<_>>>()?;
-    Ok(Bound::new(address.into(), sockets, listener))
-}
-
-impl Bound {
-    fn new(address: socket2::SockAddr, sockets: Vec<TcpListener>, listener: &Listener) -> Self {
-        let address = address.as_socket().unwrap_or(listener.bind);
-        Self {
-            address,
-            sockets,
-            permits: Arc::new(Semaphore::new(listener.limits.connections)),
-        }
+    let first = TcpListener::from(socket(listener.bind, shared)?);
+    let address = first.local_addr()?;
+    let mut sockets = vec![first];
+    while sockets.len() < workers {
+        sockets.push(socket(address, shared)?.into());
     }
+    for socket in &sockets {
+        SockRef::from(socket).listen(BACKLOG)?;
+    }
+    let permits = Arc::new(Semaphore::new(listener.limits.connections));
+    Ok(Bound {
+        address,
+        sockets,
+        permits,
+    })
 }
 
 fn socket(address: SocketAddr, shared: bool) -> io::Result<Socket> {
