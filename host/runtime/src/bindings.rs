@@ -1,5 +1,11 @@
 //! What wasmtime generates from `wit/`. The widest world stands for all: the smaller ones are subsets of it.
-#![allow(missing_docs, unreachable_pub, unused_qualifications, clippy::all)]
+#![allow(
+    missing_docs,
+    unreachable_pub,
+    unused_qualifications,
+    clippy::all,
+    reason = "generated"
+)]
 
 use wasmtime::component::ResourceAny;
 

@@ -23,9 +23,9 @@ pub struct Limits {
 }
 
 impl Default for Limits {
-    /// 50 ms a call: a hundred times what a slow hook needs, and still no outage. 5 s for a start: Python and
-    /// JavaScript take 0.02 s, a large configuration perhaps 1 s. 64 MiB: three times what a Python instance takes.
-    /// 1 MiB held. 100 lines.
+    /// 50 ms a call: long for a hook, and short for the other connections of a worker that wait meanwhile. 5 s for a
+    /// start: instances of large language runtimes and their configuration take their time. 64 MiB. 1 MiB held. 100
+    /// lines.
     fn default() -> Self {
         Self {
             deadline: Duration::from_millis(50),
