@@ -12,6 +12,7 @@ pub mod chromium;
 pub mod clients;
 pub mod config;
 pub mod http;
+pub mod port;
 pub mod process;
 pub mod site;
 pub mod upstream;

@@ -2,7 +2,6 @@
 //! signed-in state to browsers of their own.
 
 use std::fs;
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -11,7 +10,7 @@ use witgate_tests::http::exchange;
 use witgate_tests::site::{SIGNED_IN, Site};
 use witgate_tests::wait::within;
 use witgate_tests::witgate::Setup;
-use witgate_tests::{Witgate, chromium, clients, eventually};
+use witgate_tests::{Witgate, chromium, clients, eventually, port};
 
 const TOKEN: &str = "9f2c41d07be85a36";
 
@@ -102,10 +101,7 @@ fn config(schedule: &str) -> String {
     let example =
         Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/chrome-service/witgate.toml");
     let example = fs::read_to_string(example).expect("the example is there");
-    let port = TcpListener::bind("127.0.0.1:0")
-        .and_then(|listener| listener.local_addr())
-        .expect("a free port")
-        .port();
+    let port = port::unused();
     let replaced = [
         ("0.0.0.0:9222", "0.0.0.0:0".to_owned()),
         ("0.0.0.0:8088", "0.0.0.0:0".to_owned()),

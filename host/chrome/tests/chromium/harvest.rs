@@ -18,8 +18,9 @@ use chromiumoxide::cdp::browser_protocol::target::{
 use witgate_chrome::cdp::{CdpError, Client, Event, Reaction};
 use witgate_chrome::storage_state::SESSION;
 use witgate_chrome::{HarvestConfig, HarvestError, StorageState, harvest};
+use witgate_tests::port;
 
-use crate::support::{Chrome, PATIENCE, Site, Tab, free_port};
+use crate::support::{Chrome, PATIENCE, Site, Tab};
 
 fn read(file: &Path) -> StorageState {
     StorageState::parse(&std::fs::read(file).unwrap()).unwrap()
@@ -371,7 +372,7 @@ async fn a_failed_harvest_leaves_the_last_file_byte_for_byte() {
     std::fs::write(&file, "the last good one").unwrap();
     let last = || std::fs::read_to_string(&file).unwrap();
 
-    let nobody = HarvestConfig::new(([127, 0, 0, 1], free_port()).into(), None, file.clone());
+    let nobody = HarvestConfig::new(([127, 0, 0, 1], port::unused()).into(), None, file.clone());
     let error = harvest(&nobody).await.unwrap_err();
     assert!(matches!(error, HarvestError::Endpoint(_)), "{error}");
     assert_eq!(last(), "the last good one");
@@ -413,7 +414,7 @@ async fn a_directory_that_cannot_be_written_is_named_before_the_browser_is_asked
     let blocked = tempfile::NamedTempFile::new().unwrap();
     let file = blocked.path().join("state.json");
     let error = harvest(&HarvestConfig::new(
-        ([127, 0, 0, 1], free_port()).into(),
+        ([127, 0, 0, 1], port::unused()).into(),
         None,
         file,
     ))

@@ -21,6 +21,7 @@ use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 use witgate_chrome::cdp::{Client, React, ignore};
 use witgate_chrome::{ChromeConfig, HarvestConfig, Ready, State, Supervisor};
+use witgate_tests::port;
 
 /// Starting Chromium takes a second or two; more only where many tests share few cores.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
@@ -43,20 +44,11 @@ fn log_to_the_test() {
     drop(subscriber.try_init());
 }
 
-/// A port that nobody listens on.
-pub(crate) fn free_port() -> u16 {
-    std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port()
-}
-
 /// The configuration of a test's Chromium.
 pub(crate) fn config(profile: &Path) -> ChromeConfig {
     log_to_the_test();
     let mut config = ChromeConfig::new(profile.to_owned());
-    config.port = free_port();
+    config.port = port::unused();
     config.sandbox = !rustix::process::geteuid().is_root();
     // Containers have a small /dev/shm.
     config.args.push("--disable-dev-shm-usage".into());
