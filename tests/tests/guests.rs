@@ -201,13 +201,37 @@ fn fail_in_body() {
 
 #[test]
 fn one_that_fails_again_and_again_is_left_alone_and_comes_back() {
-    let proxy = misbehaving("panic", "");
+    let proxy = misbehaving("panic", "[admin]\nbind = \"127.0.0.1:0\"");
+    let line = proxy.witgate.log_line("the admin listener", |line| {
+        line.message() == "admin listening"
+    });
+    let admin = line.text("address").expect("the line has it");
+    let admin = admin.parse().expect("an address");
     for _ in 0..5 {
         assert_eq!(proxy.bad().status(), 500);
     }
 
     let quarantined = proxy.witgate.get("main", "/good");
     assert_eq!(quarantined.status(), 503);
+    let ready = http::get(admin, "/ready");
+    assert_eq!(ready.status(), 200, "the proxy itself is well");
+    assert!(
+        ready.text().contains("plugin `guest` failed again"),
+        "{}",
+        ready.text()
+    );
+    let metrics = http::get(admin, "/metrics");
+    for series in [
+        "witgate_plugin_failures_total{plugin=\"guest\",kind=\"trap\"} 5\n",
+        "witgate_plugin_failures_total{plugin=\"guest\",kind=\"quarantined\"} 1\n",
+        "witgate_plugin_quarantined{plugin=\"guest\"} 1\n",
+    ] {
+        assert!(
+            metrics.text().contains(series),
+            "no {series} in {}",
+            metrics.text()
+        );
+    }
     witgate_tests::wait::eventually("the plugin is called again", || {
         (proxy.witgate.get("main", "/good").status() == 200).then_some(())
     });

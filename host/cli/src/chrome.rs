@@ -13,6 +13,7 @@ use witgate_proxy::config::{Item, Location, Problem, Problems, Section, shape};
 
 use crate::Ended;
 use crate::load::report;
+use crate::status::ChromeStatus;
 
 /// Chromium as configured, with the places to name in a report.
 pub(crate) struct Chrome {
@@ -143,6 +144,7 @@ impl Chrome {
             supervisor,
             state,
             schedule,
+            outcome: watch::Sender::default(),
         })
     }
 
@@ -211,16 +213,24 @@ pub(crate) struct Claimed {
     supervisor: Supervisor,
     state: watch::Receiver<witgate_chrome::State>,
     schedule: Option<ScheduleConfig>,
+    outcome: watch::Sender<Option<schedule::Outcome>>,
 }
 
 impl Claimed {
+    /// How it and its harvests are doing, from now on.
+    pub(crate) fn status(&self) -> ChromeStatus {
+        ChromeStatus {
+            state: self.state.clone(),
+            outcome: self.outcome.subscribe(),
+        }
+    }
+
     /// Runs Chromium and its harvests until told to stop; returns when no process is left.
     pub(crate) async fn run(self, mut stop: watch::Receiver<bool>) {
         let mut harvests_stop = stop.clone();
-        let (outcome, _) = watch::channel(None);
         let harvests = async {
             if let Some(schedule) = self.schedule {
-                schedule::run(schedule, self.state, outcome, told(&mut harvests_stop)).await;
+                schedule::run(schedule, self.state, self.outcome, told(&mut harvests_stop)).await;
             }
         };
         tokio::join!(self.supervisor.run(told(&mut stop)), harvests);

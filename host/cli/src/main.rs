@@ -11,6 +11,7 @@ mod load;
 mod log;
 mod pull;
 mod run;
+mod status;
 
 use std::process::ExitCode;
 

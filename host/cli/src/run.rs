@@ -1,12 +1,15 @@
 //! `witgate run`: from a configuration to a running service to its end.
 
+use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 use witgate_proxy::config::{Problem, Problems};
-use witgate_proxy::{Server, StartError};
+use witgate_proxy::{Admin, Server, StartError, Status};
 
 use crate::Ended;
 use crate::args::Run;
@@ -39,12 +42,27 @@ async fn serve(loaded: Loaded) -> Result<(), Ended> {
         .map(|chrome| chrome.claim(&file))
         .transpose()?;
     let generation = load::build(&file, loaded.config).await?;
+    let config = generation.config();
+    let drain_delay = config.server.drain_delay;
+    let admin = config.admin.as_ref().map(Admin::bind).transpose();
+    let admin = admin.map_err(|error| explain(&file, error))?;
     let server = Server::start(Arc::new(generation)).map_err(|error| explain(&file, error))?;
     for listener in server.listeners() {
         tracing::info!(listener = &*listener.name, address = %listener.address, "listening");
     }
+    let mut status = Status::new(server.metrics().clone(), env!("CARGO_PKG_VERSION"));
+    if let Some(chrome) = &chrome {
+        let chrome = chrome.status();
+        status.add_check("chromium", chrome.check());
+        status.add_metrics(Box::new(chrome));
+    }
+    let status = Arc::new(status);
+    if let Some(admin) = admin {
+        tracing::info!(address = %admin.address(), "admin listening");
+        tokio::spawn(admin.serve(status.clone()));
+    }
     let chrome = chrome.map(Chrome::start);
-    let stopped = until_stopped(server, &mut signals).await;
+    let stopped = until_stopped(server, &status, drain_delay, &mut signals).await;
     if let Some(chrome) = chrome {
         chrome.stop().await;
     }
@@ -53,18 +71,31 @@ async fn serve(loaded: Loaded) -> Result<(), Ended> {
 }
 
 /// Waits for a signal, then for the server to drain; a second signal cuts that short.
-async fn until_stopped(server: Server, signals: &mut Signals) -> Result<(), Ended> {
+async fn until_stopped(
+    server: Server,
+    status: &Status,
+    drain_delay: Duration,
+    signals: &mut Signals,
+) -> Result<(), Ended> {
     let stop = server.stop();
     let mut ended = tokio::task::spawn_blocking(move || server.join());
     let mut asked = false;
+    let mut drain = pin!(tokio::time::sleep(Duration::MAX));
+    let mut draining = false;
     loop {
         tokio::select! {
             joined = &mut ended => return joined.map_err(Ended::because)?.map_err(Ended::because),
+            () = drain.as_mut(), if asked && !draining => {
+                tracing::info!("draining: nothing new is accepted, what is under way may end");
+                draining = true;
+                stop.drain();
+            }
             name = signals.next() => match asked {
                 false => {
-                    tracing::info!(signal = name, "stopping: nothing new is accepted, what is under way may end");
+                    tracing::info!(signal = name, ?drain_delay, "stopping: not ready any more");
                     asked = true;
-                    stop.drain();
+                    status.drain();
+                    drain.as_mut().reset(Instant::now() + drain_delay);
                 }
                 true => {
                     tracing::warn!(signal = name, "stopping now");

@@ -17,6 +17,7 @@ use crate::body::{Body, BodyError, Progress};
 use crate::connection::Activity;
 use crate::failure::Failure;
 use crate::head::Received;
+use crate::metrics::{Ended, RouteCounts};
 
 /// What is known of an exchange. The line is written when this is dropped: after the last byte of the response, at
 /// the end of the tunnel, or when the client went away.
@@ -40,6 +41,9 @@ pub(crate) struct Entry {
     pub(crate) sent: Progress,
     pub(crate) attributes: Attributes,
     pub(crate) outcome: Outcome,
+    /// Where the exchange is counted: with its listener, until it has a route.
+    pub(crate) counts: Arc<RouteCounts>,
+    is_upgraded: bool,
 }
 
 /// How an exchange ended.
@@ -55,7 +59,12 @@ pub(crate) enum Outcome {
 }
 
 impl Entry {
-    pub(crate) fn new(method: Method, listener: Arc<str>, client: IpAddr) -> Self {
+    pub(crate) fn new(
+        method: Method,
+        listener: Arc<str>,
+        client: IpAddr,
+        counts: Arc<RouteCounts>,
+    ) -> Self {
         Self {
             started: Instant::now(),
             method,
@@ -72,6 +81,8 @@ impl Entry {
             sent: Progress::default(),
             attributes: Attributes::default(),
             outcome: Outcome::default(),
+            counts,
+            is_upgraded: false,
         }
     }
 
@@ -86,6 +97,12 @@ impl Entry {
     /// How long ago the exchange began.
     pub(crate) fn elapsed(&self) -> Duration {
         self.started.elapsed()
+    }
+
+    /// The client's connection is a tunnel from now on.
+    pub(crate) fn upgraded(&mut self) {
+        self.is_upgraded = true;
+        self.counts.upgraded(1);
     }
 
     /// Notes the failure and answers it.
@@ -108,6 +125,16 @@ impl Entry {
 
 impl Drop for Entry {
     fn drop(&mut self) {
+        let duration = self.started.elapsed();
+        self.counts.ended(&Ended {
+            status: self.status,
+            received: self.received.bytes(),
+            sent: self.sent.bytes(),
+            duration,
+        });
+        if self.is_upgraded {
+            self.counts.upgraded(-1);
+        }
         let (outcome, fault, reason) = match &self.outcome {
             Outcome::Complete => ("complete", "", ""),
             Outcome::Aborted => ("aborted", "client", "the client went away"),
@@ -126,7 +153,7 @@ impl Drop for Entry {
             upstream = self.upstream.as_deref().unwrap_or(""),
             bytes_received = self.received.bytes(),
             bytes_sent = self.sent.bytes(),
-            duration_ms = milliseconds(self.started.elapsed()),
+            duration_ms = milliseconds(duration),
             upstream_ms = self.upstream_time.map(milliseconds),
             attributes = self.attributes(),
             outcome,

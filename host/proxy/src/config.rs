@@ -43,6 +43,7 @@ mod read;
 mod route;
 mod route_check;
 
+mod admin;
 mod listener;
 mod plugin;
 mod server;

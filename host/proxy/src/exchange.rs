@@ -29,6 +29,7 @@ pub(crate) async fn serve(
         request.method().clone(),
         context.peer.listener.clone(),
         context.peer.address.ip(),
+        context.worker.unrouted(context.listener),
     ));
     let head_only = request.method() == Method::HEAD;
     let mut client_end = tunnel::offered(&mut request);
@@ -41,6 +42,7 @@ pub(crate) async fn serve(
     if let Some(upstream_end) = response.extensions_mut().remove::<OnUpgrade>()
         && let Some(client_end) = client_end.take()
     {
+        entry.upgraded();
         context
             .worker
             .tasks
@@ -90,6 +92,7 @@ async fn live(
         return Err(Failure::client(StatusCode::NOT_FOUND, "no route matches"));
     };
     entry.route = route.name.clone();
+    entry.counts = route.counts.clone();
     if let Some(prefix) = &route.strip_prefix {
         head::strip_prefix(&mut parts, prefix);
     }

@@ -9,7 +9,7 @@
 //!     → reply | upstream (choose, connect, send, retry what is safe)
 //!   ← chain back (response hooks, reverse order, only the plugins that were passed)
 //!   ← transforms on the bodies, or a splice for an upgraded connection
-//! → access log
+//! → access log, metrics
 //! ```
 //!
 //! [`config`] says what is to be served, [`Generation`] is that in a form that serves, and [`Server`] runs it: one
@@ -49,5 +49,11 @@ mod failure;
 
 mod access;
 
+mod metrics;
+
+mod admin;
+
+pub use admin::{Admin, Check, Status};
 pub use generation::{Builtins, Generation};
+pub use metrics::Metrics;
 pub use server::{BoundListener, Server, StartError, Stop};

@@ -10,6 +10,7 @@ use tokio::sync::watch;
 use crate::config::Location;
 use crate::generation::Generation;
 use crate::listener::{self, Bound};
+use crate::metrics::Metrics;
 use crate::worker::{self, Phase, Start};
 
 /// A running proxy. Dropped, it cuts everything off.
@@ -18,6 +19,7 @@ pub struct Server {
     listeners: Vec<BoundListener>,
     workers: Vec<JoinHandle<()>>,
     stop: Stop,
+    metrics: Arc<Metrics>,
 }
 
 /// A listener that accepts.
@@ -96,11 +98,18 @@ impl Server {
                 address: bound.address,
             })
             .collect();
+        let metrics = Arc::new(Metrics::default());
+        metrics.set_endpoints(generation.upstreams.values().cloned());
+        for (listener, bound) in config.listeners.iter().zip(&bound) {
+            let most = listener.limits.connections;
+            metrics.listener(&listener.name, bound.permits.clone(), most);
+        }
         let stop = Stop(Arc::new(watch::Sender::new(Phase::Serve)));
         let mut server = Self {
             listeners,
             workers: Vec::with_capacity(workers),
             stop,
+            metrics,
         };
         let (ready, readiness) = mpsc::channel();
         for number in 0..workers {
@@ -108,6 +117,7 @@ impl Server {
                 generation: generation.clone(),
                 sockets: sockets(&mut bound),
                 phase: server.stop.0.subscribe(),
+                metrics: server.metrics.clone(),
                 watches_health: number == 0,
             };
             server.workers.push(spawn(number, start, ready.clone())?);
@@ -125,6 +135,11 @@ impl Server {
     /// The listeners, in the order of the configuration.
     pub fn listeners(&self) -> &[BoundListener] {
         &self.listeners
+    }
+
+    /// What the workers count.
+    pub fn metrics(&self) -> &Arc<Metrics> {
+        &self.metrics
     }
 
     /// A handle that stops this server.
@@ -179,7 +194,8 @@ fn bind(listener: &crate::config::Listener, workers: usize) -> Result<Bound, Sta
     })
 }
 
-fn explain(error: &std::io::Error) -> String {
+/// Why an address cannot be bound, and what to do about it.
+pub(crate) fn explain(error: &std::io::Error) -> String {
     let remedy = match error.kind() {
         std::io::ErrorKind::AddrInUse => {
             "; another process has it (`ss -ltnp` says which): stop that, or choose another port"

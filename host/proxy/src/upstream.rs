@@ -19,6 +19,7 @@ use crate::body::{Body, BodyError, Progress};
 use crate::config::{Endpoint, Upstream};
 use crate::failure::Failure;
 use crate::listener;
+use crate::metrics::UpstreamCounts;
 
 /// An upstream's configuration and the health of its endpoints. Shared by all workers.
 #[derive(Debug)]
@@ -42,6 +43,15 @@ impl Shared {
             healthy,
         }
     }
+
+    /// Each endpoint's authority, and whether it is believed healthy.
+    pub(crate) fn endpoints(&self) -> impl Iterator<Item = (&str, bool)> {
+        let endpoints = self.config.endpoints.iter().zip(&self.healthy);
+        endpoints.map(|(endpoint, healthy)| {
+            let authority = endpoint.authority.to_str().unwrap_or_default();
+            (authority, healthy.load(Ordering::Relaxed))
+        })
+    }
 }
 
 /// An upstream on this worker.
@@ -50,6 +60,7 @@ pub(crate) struct WorkerUpstream {
     shared: Arc<Shared>,
     next: Cell<usize>,
     pools: Box<[Rc<Pool>]>,
+    counts: Arc<UpstreamCounts>,
 }
 
 /// What to send. Kept until an endpoint has answered, so that it can be sent again.
@@ -78,7 +89,7 @@ enum Attempt {
 }
 
 impl WorkerUpstream {
-    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+    pub(crate) fn new(shared: Arc<Shared>, counts: Arc<UpstreamCounts>) -> Self {
         let pool = |endpoint: &Endpoint| {
             Rc::new(Pool {
                 idle: RefCell::default(),
@@ -92,6 +103,7 @@ impl WorkerUpstream {
             shared,
             next: Cell::new(0),
             pools,
+            counts,
         }
     }
 
@@ -104,6 +116,18 @@ impl WorkerUpstream {
     ///
     /// The upstream's fault (502, 504), or the client's when its body cannot be read (400, 408, 413).
     pub(crate) async fn send(
+        &self,
+        outgoing: Outgoing<'_>,
+        chosen: &mut Option<Arc<str>>,
+    ) -> Result<Response<Body>, Failure> {
+        let started = Instant::now();
+        let sent = self.send_to_one(outgoing, chosen).await;
+        let status = sent.as_ref().ok().map(Response::status);
+        self.counts.ended(status, started.elapsed());
+        sent
+    }
+
+    async fn send_to_one(
         &self,
         outgoing: Outgoing<'_>,
         chosen: &mut Option<Arc<str>>,

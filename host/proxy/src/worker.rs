@@ -19,6 +19,7 @@ use crate::config::{Destination, Listener, Server};
 use crate::generation::Generation;
 use crate::health;
 use crate::listener;
+use crate::metrics::{Metrics, RouteCounts};
 use crate::router::Router;
 use crate::upstream::WorkerUpstream;
 
@@ -27,6 +28,8 @@ use crate::upstream::WorkerUpstream;
 pub(crate) struct Worker {
     generation: Arc<Generation>,
     routes: Vec<WorkerRoute>,
+    /// By listener: what no route took.
+    unrouted: Vec<Arc<RouteCounts>>,
     pub(crate) tasks: Tasks,
     ids: Ids,
 }
@@ -39,6 +42,7 @@ pub(crate) struct WorkerRoute {
     pub(crate) chain: Vec<Link>,
     pub(crate) destination: Destination,
     pub(crate) upstream: Option<Rc<WorkerUpstream>>,
+    pub(crate) counts: Arc<RouteCounts>,
 }
 
 /// How far a stop has come.
@@ -58,6 +62,7 @@ pub(crate) struct Start {
     /// By listener.
     pub(crate) sockets: Vec<(TcpListener, Arc<Semaphore>)>,
     pub(crate) phase: watch::Receiver<Phase>,
+    pub(crate) metrics: Arc<Metrics>,
     /// The one worker that watches the health of the upstreams for all.
     pub(crate) watches_health: bool,
 }
@@ -80,9 +85,13 @@ pub(crate) fn run(start: Start, ready: impl FnOnce(Result<(), String>)) {
 async fn serve(start: Start, ready: impl FnOnce(Result<(), String>)) {
     let mut phase = start.phase.clone();
     let upstreams: BTreeMap<_, _> = (start.generation.upstreams.iter())
-        .map(|(name, shared)| (name.clone(), Rc::new(WorkerUpstream::new(shared.clone()))))
+        .map(|(name, shared)| {
+            let counts = start.metrics.upstream(name);
+            let upstream = WorkerUpstream::new(shared.clone(), counts);
+            (name.clone(), Rc::new(upstream))
+        })
         .collect();
-    let routes = match routes(&start.generation, &upstreams).await {
+    let routes = match routes(&start.generation, &upstreams, &start.metrics).await {
         Ok(routes) => routes,
         Err(error) => return ready(Err(error.to_string())),
     };
@@ -91,9 +100,13 @@ async fn serve(start: Start, ready: impl FnOnce(Result<(), String>)) {
     }
     tokio::task::spawn_local(sweep(upstreams.into_values().collect()));
     let tasks = Tasks::new(start.phase);
+    let unrouted = (start.generation.config.listeners.iter())
+        .map(|listener| start.metrics.route(&listener.name, &Arc::from("")))
+        .collect();
     let worker = Rc::new(Worker {
         generation: start.generation,
         routes,
+        unrouted,
         tasks,
         ids: Ids::new(),
     });
@@ -133,10 +146,12 @@ async fn sweep(upstreams: Vec<Rc<WorkerUpstream>>) {
 async fn routes(
     generation: &Generation,
     upstreams: &BTreeMap<Arc<str>, Rc<WorkerUpstream>>,
+    metrics: &Metrics,
 ) -> Result<Vec<WorkerRoute>, StartError> {
     let mut links = BTreeMap::new();
     for (name, loaded) in &generation.plugins {
         let plugin = Rc::new(WorkerPlugin::start(loaded.plugin.clone()).await?);
+        metrics.plugin(name, plugin.counts().clone());
         let link = Link {
             plugin,
             on_failure: loaded.on_failure,
@@ -157,6 +172,10 @@ async fn routes(
             Destination::Upstream(name) => upstreams.get(name).cloned(),
             Destination::Reply(_) | Destination::Plugins => None,
         },
+        counts: metrics.route(
+            &generation.config.listeners[route.listener].name,
+            &route.name,
+        ),
     };
     Ok(generation.config.routes.iter().map(route).collect())
 }
@@ -172,6 +191,11 @@ impl Worker {
 
     pub(crate) fn router(&self) -> &Router {
         &self.generation.router
+    }
+
+    /// Counts for what no route of the listener took.
+    pub(crate) fn unrouted(&self, listener: usize) -> Arc<RouteCounts> {
+        self.unrouted[listener].clone()
     }
 
     pub(crate) fn route(&self, index: usize) -> &WorkerRoute {

@@ -44,18 +44,36 @@ pub enum FailureKind {
 }
 
 impl FailureKind {
+    /// All labels.
+    pub const LABELS: [&str; 9] = [
+        "trap",
+        "deadline",
+        "memory",
+        "error",
+        "bad-result",
+        "held-body",
+        "start",
+        "lost-instance",
+        "quarantined",
+    ];
+
     /// One word for metrics and structured logs.
     pub fn label(&self) -> &'static str {
+        Self::LABELS[self.index()]
+    }
+
+    /// Place of the label in [`LABELS`](Self::LABELS).
+    pub(crate) fn index(&self) -> usize {
         match self {
-            Self::Trap { .. } => "trap",
-            Self::Deadline(_) => "deadline",
-            Self::Memory(_) => "memory",
-            Self::Error(_) => "error",
-            Self::BadResult(_) => "bad-result",
-            Self::HeldBody(_) => "held-body",
-            Self::Start(_) => "start",
-            Self::LostInstance => "lost-instance",
-            Self::Quarantined(_) => "quarantined",
+            Self::Trap { .. } => 0,
+            Self::Deadline(_) => 1,
+            Self::Memory(_) => 2,
+            Self::Error(_) => 3,
+            Self::BadResult(_) => 4,
+            Self::HeldBody(_) => 5,
+            Self::Start(_) => 6,
+            Self::LostInstance => 7,
+            Self::Quarantined(_) => 8,
         }
     }
 

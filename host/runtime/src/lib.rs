@@ -29,6 +29,8 @@ mod worker_plugin;
 
 mod quarantine;
 
+mod counts;
+
 mod instance;
 
 mod imports;
@@ -49,6 +51,7 @@ mod bindings;
 
 pub use cache::CodeCache;
 pub use component::{Component, Hooks, LoadError};
+pub use counts::PluginCounts;
 pub use engine::{Runtime, RuntimeError};
 pub use exchange::{Attributes, Exchange, Facts, HeadLimits, ResponseHead, Scheme};
 pub use failure::{FailureKind, PluginFailure};

@@ -24,6 +24,11 @@ impl Quarantine {
             .filter(|left| !left.is_zero())
     }
 
+    /// Whether its failures in a row were more than it is forgiven.
+    pub(crate) fn is_imposed(&self) -> bool {
+        self.until.is_some()
+    }
+
     /// It failed in a way that cost an instance.
     pub(crate) fn failed(&mut self) {
         self.failures = self.failures.saturating_add(1);

@@ -8,6 +8,7 @@ use tokio::sync::Mutex;
 use wasmtime::component::ResourceAny;
 
 use crate::bindings::RawVerdict;
+use crate::counts::{Hook, PluginCounts};
 use crate::exchange::Exchange;
 use crate::failure::{FailureKind, PluginFailure};
 use crate::instance::Instance;
@@ -28,6 +29,7 @@ pub struct WorkerPlugin {
     plugin: Arc<Plugin>,
     slots: RefCell<Vec<Rc<Slot>>>,
     quarantine: RefCell<Quarantine>,
+    counts: Arc<PluginCounts>,
 }
 
 /// An instance and the transforms in it whose bodies are over, to be dropped before the next call.
@@ -56,6 +58,7 @@ impl WorkerPlugin {
             plugin,
             slots: RefCell::new(vec![first]),
             quarantine: RefCell::default(),
+            counts: Arc::default(),
         })
     }
 
@@ -64,12 +67,18 @@ impl WorkerPlugin {
         &self.plugin
     }
 
+    /// What it did on this worker.
+    pub fn counts(&self) -> &Arc<PluginCounts> {
+        &self.counts
+    }
+
     /// Calls `on-request`; [`Verdict::Next`] when the component has no such hook. The exchange comes back whatever
     /// happened, with the edits made until then.
     pub async fn on_request(
         self: &Rc<Self>,
         exchange: Box<Exchange>,
     ) -> (Box<Exchange>, Result<Verdict, PluginFailure>) {
+        self.counts.called(Hook::Request);
         self.call("on-request", exchange, async |instance, exchange| {
             instance.on_request(exchange).await
         })
@@ -81,6 +90,7 @@ impl WorkerPlugin {
         self: &Rc<Self>,
         exchange: Box<Exchange>,
     ) -> (Box<Exchange>, Result<Verdict, PluginFailure>) {
+        self.counts.called(Hook::Response);
         self.call("on-response", exchange, async |instance, exchange| {
             instance.on_response(exchange).await
         })
@@ -156,7 +166,7 @@ impl WorkerPlugin {
         let slot = match self.plugin.start().await {
             Ok(instance) => Rc::new(Slot::new(instance)),
             Err(error) => {
-                self.quarantine.borrow_mut().failed();
+                self.note_fatal_failure();
                 return Err(FailureKind::Start(error.to_string()));
             }
         };
@@ -164,7 +174,14 @@ impl WorkerPlugin {
         Ok(slot)
     }
 
+    fn note_fatal_failure(&self) {
+        let mut quarantine = self.quarantine.borrow_mut();
+        quarantine.failed();
+        self.counts.set_quarantined(quarantine.is_imposed());
+    }
+
     pub(crate) fn failure(&self, call: &'static str, kind: FailureKind) -> PluginFailure {
+        self.counts.failed(&kind);
         PluginFailure {
             plugin: self.plugin.name().clone(),
             call,
@@ -179,9 +196,15 @@ impl WorkerPlugin {
         result: Result<T, FailureKind>,
     ) -> Result<T, PluginFailure> {
         match &result {
-            Err(kind) if kind.is_fatal() => self.quarantine.borrow_mut().failed(),
+            Err(kind) if kind.is_fatal() => self.note_fatal_failure(),
             Err(_) => {}
-            Ok(_) => self.quarantine.borrow_mut().succeeded(),
+            Ok(_) => {
+                let mut quarantine = self.quarantine.borrow_mut();
+                if quarantine.is_imposed() {
+                    self.counts.set_quarantined(false);
+                }
+                quarantine.succeeded();
+            }
         }
         result.map_err(|kind| self.failure(call, kind))
     }

@@ -71,7 +71,7 @@ fn size_or_none(item: &Item<'_>) -> Option<Option<u64>> {
     }
 }
 
-fn socket_address(item: &Item<'_>) -> Option<SocketAddr> {
+pub(super) fn socket_address(item: &Item<'_>) -> Option<SocketAddr> {
     let text = item.text("an address with its port, such as \"0.0.0.0:8080\"")?;
     text.parse().ok().or_else(|| {
         let message = format!("{} is no address with a port", item.shown());

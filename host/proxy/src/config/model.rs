@@ -27,6 +27,42 @@ pub struct Config {
     pub upstreams: BTreeMap<Arc<str>, Upstream>,
     /// `[plugin.NAME]`
     pub plugins: BTreeMap<Arc<str>, Plugin>,
+    /// `[admin]`: absent, there is no admin listener.
+    pub admin: Option<Admin>,
+}
+
+/// `[admin]`: what the process shows of itself.
+#[derive(Debug, Clone)]
+pub struct Admin {
+    /// `bind`: address and port; port 0 lets the kernel choose.
+    pub bind: SocketAddr,
+    /// Where `bind` stands in the file, for the message when the address cannot be bound.
+    pub bind_location: Location,
+    /// `token`: what a scraper of `/metrics` has to show. At least 16 characters.
+    pub token: Option<Secret>,
+}
+
+/// A secret of the configuration, which no log shows.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(Box<str>);
+
+impl Secret {
+    /// The secret itself: compare it in constant time, and write it nowhere.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<String> for Secret {
+    fn from(secret: String) -> Self {
+        Self(secret.into())
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(…)")
+    }
 }
 
 /// `[server]`: what holds for the whole process.
@@ -38,6 +74,9 @@ pub struct Server {
     pub trusted_proxies: Vec<IpNet>,
     /// `shutdown-grace`: how long in-flight exchanges may take to end after a stop was asked for. Default `30s`.
     pub shutdown_grace: Duration,
+    /// `drain-delay`: how long `/ready` says no, after a stop was asked for, before listeners close. Long enough for
+    /// whoever balances the load to notice. Default `0s`.
+    pub drain_delay: Duration,
     /// `code-cache`: directory of compiled components. Default `$XDG_CACHE_HOME/witgate`; `false` turns it off.
     pub code_cache: CodeCache,
 }

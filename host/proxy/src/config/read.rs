@@ -8,7 +8,7 @@ use super::model::{Config, Listener};
 use super::route::Names;
 use super::shape::{Located, named, table, tables};
 use super::{Document, Item, Problem, Problems, Section};
-use super::{listener, plugin, route, route_check, server, upstream};
+use super::{admin, listener, plugin, route, route_check, server, upstream};
 
 impl Config {
     /// Reads a file that holds nothing but what this crate knows. The second value holds the warnings.
@@ -33,6 +33,7 @@ impl Config {
         let server = root
             .optional("server", table(server::read))
             .unwrap_or_default();
+        let admin = root.optional("admin", table(admin::read));
         let declared = root.default("listener", Vec::new(), tables("listener", listener::read));
         let upstreams = root.default(
             "upstream",
@@ -71,6 +72,7 @@ impl Config {
             routes: routes.into_iter().map(|read| read.route).collect(),
             upstreams: complete(upstreams),
             plugins: complete(plugins),
+            admin,
         };
         route_check::unused(reader, &config);
         Some(config)

@@ -17,6 +17,7 @@ impl Default for Server {
             workers: std::thread::available_parallelism().map_or(1, NonZero::get),
             trusted_proxies: Vec::new(),
             shutdown_grace: Duration::from_secs(30),
+            drain_delay: Duration::ZERO,
             code_cache: CodeCache::Default,
         }
     }
@@ -28,6 +29,7 @@ pub(super) fn read(section: &mut Section<'_>) -> Option<Server> {
         workers: section.default("workers", default.workers, integer(1..=1024)),
         trusted_proxies: section.default("trusted-proxies", Vec::new(), list(network)),
         shutdown_grace: section.default("shutdown-grace", default.shutdown_grace, duration),
+        drain_delay: section.default("drain-delay", default.drain_delay, duration),
         code_cache: section.default("code-cache", default.code_cache, code_cache),
     })
 }
@@ -80,7 +82,7 @@ mod tests {
     #[test]
     fn what_is_set_is_taken_over() {
         let server = server(
-            "workers = 3\ntrusted-proxies = ['10.0.0.0/8', '::1']\nshutdown-grace = '0s'\ncode-cache = 'cache'",
+            "workers = 3\ntrusted-proxies = ['10.0.0.0/8', '::1']\nshutdown-grace = '0s'\ndrain-delay = '5s'\ncode-cache = 'cache'",
         )
         .expect("all of it is valid");
         assert_eq!(server.workers, 3);
@@ -91,6 +93,7 @@ mod tests {
             .collect();
         assert_eq!(networks, ["10.0.0.0/8", "::1/128"]);
         assert_eq!(server.shutdown_grace, Duration::ZERO);
+        assert_eq!(server.drain_delay, Duration::from_secs(5));
         assert_eq!(server.code_cache, CodeCache::Directory("etc/cache".into()));
     }
 

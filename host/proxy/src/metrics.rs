@@ -1,0 +1,175 @@
+//! What was counted, by name, over all workers and generations.
+//!
+//! A worker makes its counts when it takes up a generation and registers them here; on the path of a request it only
+//! adds to them. Counts that nobody holds any more belong to a worker or generation that is gone: what they came to
+//! is kept, so that no series ever goes back.
+
+mod counts;
+mod exposition;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::Semaphore;
+use witgate_runtime::PluginCounts;
+
+pub(crate) use counts::{Ended, RouteCounts, UpstreamCounts};
+use counts::{PluginTotal, RouteTotal, Total, UpstreamTotal};
+
+use crate::upstream::Shared;
+
+/// The proxy's metrics. Shared by the workers, which write, and the admin listener, which shows.
+#[derive(Debug, Default)]
+pub struct Metrics(Mutex<Series>);
+
+#[derive(Debug, Default)]
+struct Series {
+    /// By listener and route; the route is empty for what no route took.
+    routes: BTreeMap<(Arc<str>, Arc<str>), Folded<RouteTotal>>,
+    upstreams: BTreeMap<Arc<str>, Folded<UpstreamTotal>>,
+    plugins: BTreeMap<Arc<str>, Folded<PluginTotal>>,
+    /// By name: the permits that are left, of how many.
+    listeners: BTreeMap<Arc<str>, (Arc<Semaphore>, usize)>,
+    endpoints: Vec<Arc<Shared>>,
+}
+
+/// Counts that grow, and what those came to that do not any more.
+#[derive(Debug)]
+struct Folded<T: Total> {
+    ended: T,
+    live: Vec<Arc<T::Counts>>,
+}
+
+impl<T: Total> Default for Folded<T> {
+    fn default() -> Self {
+        Self {
+            ended: T::default(),
+            live: Vec::new(),
+        }
+    }
+}
+
+impl<T: Total> Folded<T> {
+    fn total(&mut self) -> T {
+        let Self { ended, live } = self;
+        live.retain(|counts| {
+            let alive = Arc::strong_count(counts) > 1;
+            if !alive {
+                ended.add(counts);
+            }
+            alive
+        });
+        let mut total = ended.clone();
+        live.iter().for_each(|counts| total.add(counts));
+        total
+    }
+}
+
+impl Metrics {
+    fn series(&self) -> MutexGuard<'_, Series> {
+        // Whoever panicked left numbers behind, and numbers are all there is.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Counts for a route, or with an empty name for what no route of the listener took.
+    pub(crate) fn route(&self, listener: &Arc<str>, route: &Arc<str>) -> Arc<RouteCounts> {
+        let counts = Arc::default();
+        let key = (listener.clone(), route.clone());
+        let mut series = self.series();
+        let folded = series.routes.entry(key).or_default();
+        folded.live.push(Arc::clone(&counts));
+        counts
+    }
+
+    pub(crate) fn upstream(&self, name: &Arc<str>) -> Arc<UpstreamCounts> {
+        let counts = Arc::default();
+        let mut series = self.series();
+        let folded = series.upstreams.entry(name.clone()).or_default();
+        folded.live.push(Arc::clone(&counts));
+        counts
+    }
+
+    pub(crate) fn plugin(&self, name: &Arc<str>, counts: Arc<PluginCounts>) {
+        let mut series = self.series();
+        series
+            .plugins
+            .entry(name.clone())
+            .or_default()
+            .live
+            .push(counts);
+    }
+
+    pub(crate) fn listener(&self, name: &Arc<str>, permits: Arc<Semaphore>, most: usize) {
+        self.series()
+            .listeners
+            .insert(name.clone(), (permits, most));
+    }
+
+    /// The upstreams that are served from now on, in place of those before.
+    pub(crate) fn set_endpoints(&self, upstreams: impl Iterator<Item = Arc<Shared>>) {
+        self.series().endpoints = upstreams.collect();
+    }
+
+    /// What an operator should know although requests are served: plugins in quarantine, endpoints that are unwell.
+    pub(crate) fn notes(&self) -> Vec<String> {
+        let mut series = self.series();
+        let mut notes = Vec::new();
+        for (name, folded) in &mut series.plugins {
+            if folded.total().is_quarantined {
+                notes.push(format!(
+                    "plugin `{name}` failed again and again and is left alone for a while"
+                ));
+            }
+        }
+        for upstream in &series.endpoints {
+            for (endpoint, healthy) in upstream.endpoints() {
+                if !healthy {
+                    let name = &upstream.name;
+                    notes.push(format!("upstream `{name}`: {endpoint} is unhealthy"));
+                }
+            }
+        }
+        notes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use http::StatusCode;
+
+    use super::*;
+
+    fn ended() -> Ended {
+        Ended {
+            status: Some(StatusCode::OK),
+            received: 1,
+            sent: 2,
+            duration: Duration::from_millis(3),
+        }
+    }
+
+    #[test]
+    fn what_a_worker_counted_stays_when_it_has_gone() {
+        let metrics = Metrics::default();
+        let (listener, route) = (Arc::from("main"), Arc::from("all"));
+        let (one, other) = (
+            metrics.route(&listener, &route),
+            metrics.route(&listener, &route),
+        );
+        one.ended(&ended());
+        other.ended(&ended());
+        drop(one);
+        for _ in 0..2 {
+            let mut series = metrics.series();
+            let folded = series
+                .routes
+                .get_mut(&(listener.clone(), route.clone()))
+                .expect("registered above");
+            let total = folded.total();
+            assert_eq!((total.by_class[2], total.received, total.sent), (2, 2, 4));
+            assert_eq!(folded.live.len(), 1, "one worker is left");
+        }
+    }
+}

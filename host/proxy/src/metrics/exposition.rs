@@ -1,0 +1,192 @@
+//! The metrics as OpenMetrics text.
+
+use std::fmt;
+use std::sync::Arc;
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::registry::Unit;
+
+use super::Metrics;
+use super::counts::{BOUNDS, CLASSES, HistogramTotal, RouteTotal};
+
+type Encoded = Result<(), fmt::Error>;
+type RouteTotals = [((Arc<str>, Arc<str>), RouteTotal)];
+
+impl Collector for Metrics {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Encoded {
+        let mut series = self.series();
+        let routes: Vec<_> = series
+            .routes
+            .iter_mut()
+            .map(|(key, folded)| (key.clone(), folded.total()))
+            .collect();
+        requests(&mut encoder, &routes)?;
+        let help = "Connections of clients that are open, upgraded ones included";
+        let mut family =
+            encoder.encode_descriptor("witgate_connections", help, None, MetricType::Gauge)?;
+        for (name, (permits, most)) in &series.listeners {
+            let open = most.saturating_sub(permits.available_permits());
+            family
+                .encode_family(&[("listener", &**name)].as_slice())?
+                .encode_gauge(&(open as u64))?;
+        }
+        let upstreams: Vec<_> = series
+            .upstreams
+            .iter_mut()
+            .map(|(name, folded)| (name.clone(), folded.total()))
+            .collect();
+        let help = "Requests to upstreams by the class of the answer; `none` were not answered";
+        let mut family = encoder.encode_descriptor(
+            "witgate_upstream_requests",
+            help,
+            None,
+            MetricType::Counter,
+        )?;
+        for (name, total) in &upstreams {
+            for (class, count) in CLASSES.iter().zip(total.by_class) {
+                let labels = [("upstream", &**name), ("status", class)];
+                counter(&mut family, &labels, count)?;
+            }
+        }
+        let help = "Time from sending a request upstream to the head of its answer";
+        let mut family = encoder.encode_descriptor(
+            "witgate_upstream_response",
+            help,
+            Some(&Unit::Seconds),
+            MetricType::Histogram,
+        )?;
+        for (name, total) in &upstreams {
+            histogram(&mut family, &[("upstream", &**name)], &total.to_head)?;
+        }
+        let help = "1 while an upstream's endpoint passes its health check, or has none";
+        let mut family =
+            encoder.encode_descriptor("witgate_upstream_healthy", help, None, MetricType::Gauge)?;
+        for upstream in &series.endpoints {
+            for (endpoint, healthy) in upstream.endpoints() {
+                let labels = [("upstream", &*upstream.name), ("endpoint", endpoint)];
+                family
+                    .encode_family(&labels.as_slice())?
+                    .encode_gauge(&u64::from(healthy))?;
+            }
+        }
+        plugins(&mut encoder, &mut series)
+    }
+}
+
+fn requests(encoder: &mut DescriptorEncoder<'_>, routes: &RouteTotals) -> Encoded {
+    let help =
+        "Exchanges that ended, by the class of their status; `none` ended before there was one";
+    let mut family =
+        encoder.encode_descriptor("witgate_requests", help, None, MetricType::Counter)?;
+    for ((listener, route), total) in routes {
+        for (class, count) in CLASSES.iter().zip(total.by_class) {
+            let labels = [
+                ("listener", &**listener),
+                ("route", &**route),
+                ("status", class),
+            ];
+            counter(&mut family, &labels, count)?;
+        }
+    }
+    let help =
+        "Time from a request's head to the last byte of its response, upgraded exchanges left out";
+    let mut family = encoder.encode_descriptor(
+        "witgate_request_duration",
+        help,
+        Some(&Unit::Seconds),
+        MetricType::Histogram,
+    )?;
+    for (key, total) in routes {
+        histogram(&mut family, &of_route(key), &total.duration)?;
+    }
+    let help = "Bytes of request bodies, and of tunnels upstream";
+    let mut family = encoder.encode_descriptor(
+        "witgate_received",
+        help,
+        Some(&Unit::Bytes),
+        MetricType::Counter,
+    )?;
+    for (key, total) in routes {
+        counter(&mut family, &of_route(key), total.received)?;
+    }
+    let help = "Bytes of response bodies, and of tunnels downstream";
+    let mut family = encoder.encode_descriptor(
+        "witgate_sent",
+        help,
+        Some(&Unit::Bytes),
+        MetricType::Counter,
+    )?;
+    for (key, total) in routes {
+        counter(&mut family, &of_route(key), total.sent)?;
+    }
+    let help = "Upgraded connections (WebSockets) that are open";
+    let mut family = encoder.encode_descriptor(
+        "witgate_upgraded_connections",
+        help,
+        None,
+        MetricType::Gauge,
+    )?;
+    for (key, total) in routes {
+        family
+            .encode_family(&of_route(key).as_slice())?
+            .encode_gauge(&total.upgraded)?;
+    }
+    Ok(())
+}
+
+fn plugins(encoder: &mut DescriptorEncoder<'_>, series: &mut super::Series) -> Encoded {
+    let plugins: Vec<_> = series
+        .plugins
+        .iter_mut()
+        .map(|(name, folded)| (name.clone(), folded.total()))
+        .collect();
+    let help = "Calls of a plugin's hooks";
+    let mut family =
+        encoder.encode_descriptor("witgate_plugin_calls", help, None, MetricType::Counter)?;
+    for (name, total) in &plugins {
+        for (hook, count) in &total.calls {
+            counter(&mut family, &[("plugin", &**name), ("hook", hook)], *count)?;
+        }
+    }
+    let help = "Failures of a plugin by kind; the log has the reason of each";
+    let mut family =
+        encoder.encode_descriptor("witgate_plugin_failures", help, None, MetricType::Counter)?;
+    for (name, total) in &plugins {
+        for (kind, count) in &total.failures {
+            counter(&mut family, &[("plugin", &**name), ("kind", kind)], *count)?;
+        }
+    }
+    let help = "1 while a plugin that failed again and again is left alone on some worker";
+    let mut family =
+        encoder.encode_descriptor("witgate_plugin_quarantined", help, None, MetricType::Gauge)?;
+    for (name, total) in &plugins {
+        family
+            .encode_family(&[("plugin", &**name)].as_slice())?
+            .encode_gauge(&u64::from(total.is_quarantined))?;
+    }
+    Ok(())
+}
+
+fn of_route((listener, route): &(Arc<str>, Arc<str>)) -> [(&'static str, &str); 2] {
+    [("listener", listener), ("route", route)]
+}
+
+fn counter(family: &mut MetricEncoder<'_>, labels: &[(&str, &str)], count: u64) -> Encoded {
+    family
+        .encode_family(&labels)?
+        .encode_counter::<NoLabelSet, _, u64>(&count, None)
+}
+
+fn histogram(
+    family: &mut MetricEncoder<'_>,
+    labels: &[(&str, &str)],
+    total: &HistogramTotal,
+) -> Encoded {
+    let bounds = BOUNDS.iter().copied().chain([f64::INFINITY]);
+    let buckets: Vec<_> = bounds.zip(total.buckets).collect();
+    family
+        .encode_family(&labels)?
+        .encode_histogram::<NoLabelSet>(total.sum_seconds(), total.count(), &buckets, None)
+}

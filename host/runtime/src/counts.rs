@@ -1,0 +1,61 @@
+//! What a plugin did, counted.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use crate::failure::FailureKind;
+
+/// What one plugin did on one worker since it was started there. Written by that worker alone, read from anywhere; the
+/// parts of a reading may be a call apart.
+#[derive(Debug, Default)]
+pub struct PluginCounts {
+    on_request: AtomicU64,
+    on_response: AtomicU64,
+    failures: [AtomicU64; FailureKind::LABELS.len()],
+    quarantined: AtomicBool,
+}
+
+/// One of the hooks whose calls are counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Hook {
+    Request,
+    Response,
+}
+
+impl PluginCounts {
+    /// Calls by hook, the failed ones included: `("on-request", 12)`, …
+    pub fn calls(&self) -> [(&'static str, u64); 2] {
+        [
+            ("on-request", self.on_request.load(Ordering::Relaxed)),
+            ("on-response", self.on_response.load(Ordering::Relaxed)),
+        ]
+    }
+
+    /// Failures by the label of their kind, in the order of [`FailureKind::LABELS`].
+    pub fn failures(&self) -> [(&'static str, u64); FailureKind::LABELS.len()] {
+        std::array::from_fn(|at| {
+            let count = self.failures[at].load(Ordering::Relaxed);
+            (FailureKind::LABELS[at], count)
+        })
+    }
+
+    /// Whether it failed so often that it is left alone, or is being tried again and has not succeeded yet.
+    pub fn is_quarantined(&self) -> bool {
+        self.quarantined.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn called(&self, hook: Hook) {
+        let count = match hook {
+            Hook::Request => &self.on_request,
+            Hook::Response => &self.on_response,
+        };
+        count.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn failed(&self, kind: &FailureKind) {
+        self.failures[kind.index()].fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn set_quarantined(&self, quarantined: bool) {
+        self.quarantined.store(quarantined, Ordering::Relaxed);
+    }
+}
