@@ -18,6 +18,7 @@ wasmtime::component::bindgen!({
 pub(crate) use exports::witgate::plugin::lifecycle::ConfigError;
 pub(crate) use exports::witgate::plugin::request_hook::RequestVerdict;
 pub(crate) use exports::witgate::plugin::response_hook::ResponseVerdict;
+pub(crate) use witgate::plugin::clock;
 pub(crate) use witgate::plugin::types;
 pub(crate) use witgate::plugin::{exchange, log, request, response};
 

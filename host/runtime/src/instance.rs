@@ -12,6 +12,7 @@ use wasmtime::{ResourceLimiter, Store, Trap};
 use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 
 use crate::bindings::{self, RawVerdict, RequestVerdict, ResponseVerdict, types};
+use crate::clock::Clock;
 use crate::component::Exports;
 use crate::engine::TICK;
 use crate::exchange::Exchange;
@@ -36,6 +37,7 @@ pub(crate) struct State {
     /// Route and request id of the exchange whose body is being transformed, for log lines.
     pub(crate) body_of: Option<(Arc<str>, Arc<str>)>,
     pub(crate) log_budget: LogBudget,
+    pub(crate) clock: Clock,
     memory: MemoryLimit,
     wasi: WasiCtx,
     table: ResourceTable,
@@ -366,6 +368,7 @@ impl State {
             phase: Phase::Other("start"),
             body_of: None,
             log_budget: LogBudget::new(limits.log_lines),
+            clock: plugin.clock().clone(),
             memory: MemoryLimit {
                 bytes: limits.memory,
                 used: 0,

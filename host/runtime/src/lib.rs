@@ -35,6 +35,8 @@ mod instance;
 
 mod imports;
 
+mod clock;
+
 mod head;
 mod log_budget;
 mod stdio;
@@ -50,6 +52,7 @@ mod failure;
 mod bindings;
 
 pub use cache::CodeCache;
+pub use clock::Clock;
 pub use component::{Component, Hooks, LoadError};
 pub use counts::PluginCounts;
 pub use engine::{Runtime, RuntimeError};

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::clock::Clock;
 use crate::component::{Component, Hooks};
 use crate::failure::FailureKind;
 use crate::instance::{ConfigError, Instance};
@@ -45,6 +46,7 @@ pub struct Plugin {
     component: Arc<Component>,
     config: Secret,
     limits: Limits,
+    clock: Clock,
 }
 
 /// A configuration may hold tokens; it never shows in a log.
@@ -88,7 +90,20 @@ impl Plugin {
             component,
             config: Secret(config),
             limits,
+            clock: Clock::default(),
         }
+    }
+
+    /// Gives its instances another clock than the system's.
+    #[must_use]
+    pub fn with_clock(mut self, clock: Clock) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// The clock that its instances read.
+    pub fn clock(&self) -> &Clock {
+        &self.clock
     }
 
     /// The name in the operator's configuration.

@@ -1,12 +1,12 @@
-//! The client's side of RFC 6750 §2.1: `Authorization: Bearer TOKEN`.
+//! What a client presents: `Authorization: Bearer TOKEN` (RFC 6750 §2.1), or a query parameter.
 
 /// What a request carries.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Credentials<'a> {
-    /// No `Authorization`, or one of another scheme.
+    /// No `Authorization`, or one of another scheme, and no parameter.
     None,
-    /// A bearer token that cannot be one: no token68, or more than one `Authorization`, of which another reader of the
-    /// request might take the other.
+    /// A bearer token that cannot be one: no token68, or more than one `Authorization` or parameter, of which another
+    /// reader of the request might take the other.
     Malformed,
     /// A token.
     Token(&'a str),
@@ -22,6 +22,15 @@ impl<'a> Credentials<'a> {
         }
     }
 
+    /// From all values of the query parameter, decoded.
+    pub(crate) fn of_parameter(values: &'a [Vec<u8>]) -> Self {
+        match values {
+            [] => Self::None,
+            [value] => Self::token(value),
+            _ => Self::Malformed,
+        }
+    }
+
     /// `Bearer 1*SP token68` (RFC 9110 §11.4); the scheme's case has no meaning (§11.1).
     fn parse(value: &'a [u8]) -> Self {
         let value = value.trim_ascii();
@@ -33,7 +42,11 @@ impl<'a> Credentials<'a> {
         if !scheme.eq_ignore_ascii_case(b"bearer") {
             return Self::None;
         }
-        match str::from_utf8(rest.trim_ascii_start()) {
+        Self::token(rest.trim_ascii_start())
+    }
+
+    fn token(bytes: &'a [u8]) -> Self {
+        match str::from_utf8(bytes) {
             Ok(token) if is_token68(token) => Self::Token(token),
             _ => Self::Malformed,
         }
@@ -93,5 +106,24 @@ mod tests {
             assert_eq!(of(&[value]), "Malformed", "{value}");
         }
         assert_eq!(of(&["Bearer a", "Bearer a"]), "Malformed");
+    }
+
+    #[test]
+    fn a_parameter_is_a_token_alone() {
+        let of = |values: &[&[u8]]| {
+            let values: Vec<Vec<u8>> = values.iter().map(|value| value.to_vec()).collect();
+            format!("{:?}", Credentials::of_parameter(&values))
+        };
+        assert_eq!(of(&[]), "None");
+        assert_eq!(of(&[b"a+/b=="]), r#"Token("a+/b==")"#);
+        for malformed in [
+            &[&b""[..]][..],
+            &[b"Bearer abc"],
+            &[b" abc"],
+            &[b"\xff"],
+            &[b"a", b"a"],
+        ] {
+            assert_eq!(of(malformed), "Malformed", "{malformed:?}");
+        }
     }
 }

@@ -1,5 +1,7 @@
 //! `bearer-auth` under the runtime.
 
+use std::time::Duration;
+
 use witgate_testkit::{Component, Exchange, Plugin, Reply, ReplyBody};
 
 /// Two tokens, as while one is rotated out.
@@ -242,5 +244,170 @@ fn a_realm_that_cannot_be_quoted_is_refused() {
         let config = format!(r#"{{"realm":"{realm}"}}"#);
         let mistakes = Component::of_this_package("plugin").config_errors(&config);
         assert_eq!(mistakes[0].path, "realm", "{realm}");
+    }
+}
+
+/// [`TWO`] with `query-parameter = "token"`.
+fn by_parameter() -> Plugin {
+    plugin(&TWO.replacen('{', r#"{"query-parameter":"token","#, 1))
+}
+
+#[test]
+fn a_token_in_the_query_passes_where_it_is_allowed_and_is_not_sent_on() {
+    let plugin = by_parameter();
+    for (target, rest, name) in [
+        ("/json?token=0ld.token", "/json", "old"),
+        ("/json?a=b&token=new-t0ken%3D%3D&c", "/json?a=b&c", "new"),
+        ("/json?%74oken=new-t0ken==", "/json", "new"),
+    ] {
+        let mut exchange = Exchange::get(target);
+        plugin.on_request(&mut exchange).expect_next();
+        assert_eq!(exchange.path_with_query(), rest);
+        assert_eq!(exchange.attribute("token"), Some(name), "{target}");
+    }
+}
+
+#[test]
+fn a_token_in_the_query_is_none_where_it_is_not_allowed() {
+    let mut exchange = Exchange::get("/json?token=0ld.token");
+    is_challenge(
+        &plugin(TWO).on_request(&mut exchange).expect_answer(),
+        "Bearer",
+    );
+}
+
+#[test]
+fn a_wrong_empty_or_repeated_parameter_is_turned_away() {
+    let plugin = by_parameter();
+    for target in [
+        "/json?token=wrong",
+        "/json?token=",
+        "/json?token",
+        "/json?token=Bearer%200ld.token",
+        "/json?token=0ld.token&token=0ld.token",
+        "/json?token=0ld.token&%74oken=x",
+        "/json?token=0ld.token%00",
+    ] {
+        let mut exchange = Exchange::get(target);
+        is_challenge(
+            &plugin.on_request(&mut exchange).expect_answer(),
+            r#"Bearer error="invalid_token""#,
+        );
+    }
+    let mut exchange = Exchange::get("/json?Token=0ld.token");
+    is_challenge(&plugin.on_request(&mut exchange).expect_answer(), "Bearer");
+}
+
+#[test]
+fn a_header_decides_before_the_query_and_the_parameter_is_taken_off_all_the_same() {
+    let plugin = by_parameter();
+    let with = |header, target| Exchange::get(target).header("authorization", header);
+    let mut exchange = with("Bearer new-t0ken==", "/json?token=wrong&token=again&a");
+    plugin.on_request(&mut exchange).expect_next();
+    assert_eq!(exchange.attribute("token"), Some("new"));
+    assert_eq!(exchange.path_with_query(), "/json?a");
+
+    let mut exchange = with("Bearer wrong", "/json?token=0ld.token");
+    plugin.on_request(&mut exchange).expect_answer();
+
+    let mut exchange = with("Basic eDp5", "/json?token=0ld.token");
+    plugin.on_request(&mut exchange).expect_next();
+    assert_eq!(exchange.attribute("token"), Some("old"));
+}
+
+#[test]
+fn a_referer_with_the_parameter_is_not_sent_on_and_another_is() {
+    let plugin = by_parameter();
+    for (referer, kept) in [
+        ("http://box/page?token=0ld.token", false),
+        ("http://box/page?a&token=0ld.token", false),
+        ("http://box/page?a", true),
+    ] {
+        let mut exchange = request(&["Bearer 0ld.token"]).header("referer", referer);
+        plugin.on_request(&mut exchange).expect_next();
+        assert_eq!(
+            exchange.request_header("referer").is_some(),
+            kept,
+            "{referer}"
+        );
+    }
+}
+
+#[test]
+fn a_query_that_no_url_may_hold_does_not_fail_for_the_token_in_it() {
+    let mut exchange = Exchange::get("/json?token=0ld.token&q={a|b}");
+    by_parameter().on_request(&mut exchange).expect_next();
+    assert_eq!(exchange.path_with_query(), "/json?q=%7Ba%7Cb%7D");
+}
+
+#[test]
+fn who_fails_too_often_is_told_when_to_come_back_and_a_right_token_passes_all_the_time() {
+    let plugin = plugin(&TWO.replacen('{', r#"{"failures":{"per-minute":6,"burst":2},"#, 1));
+    let status = |value: &str| {
+        plugin
+            .on_request(&mut request(&[value]))
+            .expect_answer()
+            .status
+    };
+    assert_eq!([status("Bearer x"), status("Bearer y")], [401, 401]);
+    let reply = plugin.on_request(&mut request(&[])).expect_answer();
+    assert_eq!(reply.status, 429);
+    assert_eq!(reply.headers["retry-after"], "10");
+    assert_eq!(reply.headers["content-type"], "application/json");
+    assert_eq!(body(&reply), br#"{"error":"too many failures"}"#);
+
+    plugin
+        .on_request(&mut request(&["Bearer 0ld.token"]))
+        .expect_next();
+
+    plugin.advance(Duration::from_secs(10));
+    assert_eq!([status("Bearer x"), status("Bearer x")], [401, 429]);
+}
+
+#[test]
+fn a_poller_costs_one_log_line_a_minute_without_what_it_presented() {
+    let plugin = plugin(TWO);
+    let warnings = || {
+        let log = plugin.log();
+        let lines = log.iter().map(ToString::to_string);
+        lines
+            .filter(|line| line.starts_with("WARN"))
+            .collect::<Vec<_>>()
+    };
+    // A minute of ChromeDriver.
+    for _ in 0..1200 {
+        plugin
+            .on_request(&mut request(&["Bearer hunter2"]))
+            .expect_answer();
+        plugin.advance(Duration::from_millis(50));
+    }
+    assert_eq!(warnings().len(), 1, "{:?}", warnings());
+    plugin.advance(Duration::from_secs(1));
+    plugin
+        .on_request(&mut request(&["Bearer hunter2"]))
+        .expect_answer();
+    plugin
+        .on_request(&mut request(&["Bearer hunter2"]))
+        .expect_answer();
+    let warnings = warnings();
+    assert_eq!(warnings.len(), 2, "{warnings:?}");
+    assert!(
+        warnings[0].contains("192.0.2.7 fails to authenticate"),
+        "{warnings:?}"
+    );
+    assert!(!format!("{:?}", plugin.log()).contains("hunter2"));
+}
+
+#[test]
+fn a_parameter_and_limits_that_cannot_be_are_refused_at_their_keys() {
+    for (config, path) in [
+        (r#"{"query-parameter":""}"#, "query-parameter"),
+        (r#"{"query-parameter":"a b"}"#, "query-parameter"),
+        (r#"{"failures":{"per-minute":0}}"#, "failures.per-minute"),
+        (r#"{"failures":{"burst":0}}"#, "failures.burst"),
+        (r#"{"failures":{"per-hour":1}}"#, "failures.per-hour"),
+    ] {
+        let mistakes = Component::of_this_package("plugin").config_errors(config);
+        assert_eq!(mistakes[0].path, path);
     }
 }

@@ -44,6 +44,7 @@ mod tests {
         assert_eq!(
             names,
             [
+                "allow-list",
                 "bearer-auth",
                 "cdp-urls",
                 "connection-close",

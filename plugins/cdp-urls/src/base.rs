@@ -11,6 +11,9 @@ pub(crate) struct Base {
     pub(crate) authority: String,
     /// Empty, or `/` and more, without a `/` at its end. Only characters that a URL's path has (RFC 3986 §3.3).
     pub(crate) prefix: String,
+    /// Empty, or `name=value` pairs that the URLs are to have in their query. Only characters that a URL's query has
+    /// (RFC 3986 §3.4).
+    pub(crate) query: String,
 }
 
 impl Base {
@@ -29,6 +32,7 @@ impl Base {
             scheme,
             authority: authority.to_owned(),
             prefix: prefix.to_owned(),
+            query: String::new(),
         })
     }
 
@@ -51,16 +55,36 @@ impl Base {
             scheme,
             authority,
             prefix,
+            query: String::new(),
         })
     }
 }
 
+/// The parameters of these names in the query of what the client sent, as they came.
+pub(crate) fn carried(names: &[String], client: &str) -> String {
+    let (_, query) = client.split_once('?').unwrap_or_default();
+    let pairs = query.split('&').filter(|pair| {
+        let name = pair.split('=').next().unwrap_or_default();
+        names.iter().any(|wanted| wanted == name)
+    });
+    pairs.map(legal).collect::<Vec<_>>().join("&")
+}
+
 /// What the route took off the client's path. Nothing, if what is left is not what the client sent: then a plugin has
-/// made another path of it.
+/// made another path of it. What plugins made of the query does not matter.
 fn prefix(client: &str, upstream: &str) -> String {
+    let [client, upstream] = [client, upstream].map(|target| match target.split_once('?') {
+        Some((path, _query)) => path,
+        None => target,
+    });
     let prefix = client.strip_suffix(upstream).unwrap_or_default();
-    let mut legal = String::with_capacity(prefix.len());
-    for byte in prefix.trim_end_matches('/').bytes() {
+    legal(prefix.trim_end_matches('/'))
+}
+
+/// With everything percent-encoded that has no place in a URL.
+fn legal(text: &str) -> String {
+    let mut legal = String::with_capacity(text.len());
+    for byte in text.bytes() {
         if is_path(byte) || byte == b'%' {
             legal.push(char::from(byte));
         } else {
@@ -86,6 +110,7 @@ mod tests {
                 scheme,
                 authority: authority.to_owned(),
                 prefix: prefix.to_owned(),
+                query: String::new(),
             })
         };
         assert_eq!(
@@ -126,6 +151,33 @@ mod tests {
         assert_eq!(prefix("/json/version", "/json/version"), "");
         assert_eq!(prefix("/browser", "/json/version"), "");
         assert_eq!(prefix("//json/version", "/json/version"), "");
+    }
+
+    #[test]
+    fn a_query_that_a_plugin_changed_does_not_hide_the_prefix() {
+        assert_eq!(prefix("/a/json/list?token=x", "/json/list"), "/a");
+        assert_eq!(
+            prefix("/a/json/list?token=x&for_tab", "/json/list?for_tab"),
+            "/a"
+        );
+    }
+
+    #[test]
+    fn only_the_named_parameters_are_carried_and_none_ends_the_string() {
+        let names = ["token".to_owned(), "team".to_owned()];
+        for (client, expected) in [
+            ("/json", ""),
+            ("/json?", ""),
+            ("/json?for_tab&tokens=a&x=token", ""),
+            ("/json?token=a%2B/b==&for_tab", "token=a%2B/b=="),
+            ("/json?team=x&for_tab&token=y", "team=x&token=y"),
+            ("/json?token", "token"),
+            ("/json?token=a\"},{\"b", "token=a%22%7D,%7B%22b"),
+            ("/json?token=a?b", "token=a%3Fb"),
+            ("/token=a", ""),
+        ] {
+            assert_eq!(carried(&names, client), expected, "{client}");
+        }
     }
 
     #[test]

@@ -124,6 +124,7 @@ mod tests {
             scheme: "wss",
             authority: "box:9222".to_owned(),
             prefix: "/chrome".to_owned(),
+            query: String::new(),
         };
         let document = rewrite(document.as_bytes(), &base).expect("a JSON document");
         String::from_utf8(document).expect("UTF-8")
@@ -195,6 +196,7 @@ mod tests {
             scheme: "ws",
             authority: "box".to_owned(),
             prefix: String::new(),
+            query: String::new(),
         };
         let documents: [&[u8]; 8] = [
             b"",

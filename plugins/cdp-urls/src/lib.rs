@@ -22,11 +22,15 @@ use crate::base::Base;
 pub struct Config {
     /// What all clients are told instead of what each used: `wss://cdp.example.com/prefix`.
     public_url: Option<String>,
+    /// Parameters of the client's own request that the URLs are to have as well.
+    #[serde(default)]
+    carry_query: Vec<String>,
 }
 
 /// The plugin.
 pub struct CdpUrls {
     public: Option<Base>,
+    carried: Vec<String>,
 }
 
 /// Longest document that is taken in, in bytes. A tab whose address is a large `data:` URL makes one of megabytes; far
@@ -37,6 +41,15 @@ impl Plugin for CdpUrls {
     type Config = Config;
 
     fn new(config: Config) -> Result<Self, ConfigErrors> {
+        let mut errors = ConfigErrors::default();
+        for (i, name) in config.carry_query.iter().enumerate() {
+            if !is_parameter(name) {
+                let message =
+                    "must be a parameter's name: 1 to 64 letters, digits, `-`, `_`, `.` or `~`";
+                errors.push(format!("carry-query.{i}"), message);
+            }
+        }
+        let carried = errors.into_result(config.carry_query)?;
         let public = match config.public_url {
             None => None,
             Some(url) => Some(Base::public(&url).ok_or_else(|| {
@@ -46,7 +59,7 @@ impl Plugin for CdpUrls {
                 )
             })?),
         };
-        Ok(Self { public })
+        Ok(Self { public, carried })
     }
 }
 
@@ -60,17 +73,23 @@ impl ResponseHook for CdpUrls {
         if !is_target_list(request) || response.status() != 200 || !is_json(response) {
             return Ok(ResponseVerdict::Next);
         }
-        let Some(base) = self
-            .public
-            .clone()
-            .or_else(|| Base::of_client(exchange, request))
-        else {
+        let base = self.public.clone();
+        let Some(mut base) = base.or_else(|| Base::of_client(exchange, request)) else {
             return Ok(ResponseVerdict::Next);
         };
+        if !self.carried.is_empty() {
+            base.query = base::carried(&self.carried, &exchange.client_path_with_query());
+        }
         Ok(ResponseVerdict::hold(buffer(MAX_DOCUMENT, move |body| {
             Ok(rewrite(body, &base))
         })))
     }
+}
+
+/// A name that stands for itself in a query (RFC 3986 §2.3).
+fn is_parameter(name: &str) -> bool {
+    let legal = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte);
+    (1..=64).contains(&name.len()) && name.bytes().all(legal)
 }
 
 /// Whether the request is for one of the documents with URLs in them. Of a trailing slash Chromium takes no notice.

@@ -276,3 +276,68 @@ fn a_public_url_that_is_none_is_refused_at_its_key() {
         assert_eq!(mistakes[0].path, "public-url", "{url}");
     }
 }
+
+/// As behind a proxy that ends TLS and a route that strips a prefix, after `bearer-auth` took the token off.
+fn behind_everything() -> Exchange {
+    from_box("/json/list?for_tab")
+        .scheme(Scheme::Https)
+        .client_path_with_query("/team/json/list?token=a%2Bb==&for_tab")
+}
+
+#[test]
+fn prefix_tls_and_the_clients_token_come_together() {
+    let plugin = plugin(r#"{"carry-query":["token"]}"#);
+    let document = rewritten_by(&plugin, behind_everything(), LIST);
+    assert!(
+        document.contains(r#""wss://box:9222/team/devtools/page/A?token=a%2Bb==""#),
+        "{document}"
+    );
+    assert!(
+        document.contains(r#"inspector.html?wss=box:9222/team/devtools/page/A""#),
+        "another host serves the front end: {document}"
+    );
+    let relative =
+        r#"[{"devtoolsFrontendUrl":"/devtools/inspector.html?ws=localhost:9223/devtools/page/A"}]"#;
+    assert_eq!(
+        rewritten_by(&plugin, behind_everything(), relative),
+        r#"[{"devtoolsFrontendUrl":"/team/devtools/inspector.html?wss=box:9222/team/devtools/page/A%3Ftoken%3Da%252Bb%3D%3D"}]"#
+    );
+}
+
+#[test]
+fn no_parameter_is_carried_unless_told_so() {
+    assert!(!rewritten(behind_everything(), LIST).contains("a%2Bb"));
+    let other = plugin(r#"{"carry-query":["key"]}"#);
+    assert!(!rewritten_by(&other, behind_everything(), LIST).contains("a%2Bb"));
+}
+
+#[test]
+fn what_is_carried_cannot_put_anything_else_into_the_document() {
+    let exchange = from_box("/json/version").client_path_with_query("/json/version?token=a\"b'");
+    let document = rewritten_by(&plugin(r#"{"carry-query":["token"]}"#), exchange, VERSION);
+    assert!(
+        document.contains(r#"/devtools/browser/0f3c-1?token=a%22b'""#),
+        "{document}"
+    );
+}
+
+#[test]
+fn a_public_url_carries_the_clients_parameter_too() {
+    let plugin = plugin(r#"{"public-url":"wss://cdp.example.com","carry-query":["token"]}"#);
+    let document = rewritten_by(&plugin, behind_everything(), LIST);
+    assert!(
+        document.contains(r#""wss://cdp.example.com/devtools/page/A?token=a%2Bb==""#),
+        "{document}"
+    );
+}
+
+#[test]
+fn a_parameter_that_would_have_to_be_encoded_is_refused_at_its_place() {
+    let mistakes =
+        Component::of_this_package("plugin").config_errors(r#"{"carry-query":["a","b c",""]}"#);
+    let paths: Vec<&str> = mistakes
+        .iter()
+        .map(|mistake| mistake.path.as_str())
+        .collect();
+    assert_eq!(paths, ["carry-query.1", "carry-query.2"]);
+}

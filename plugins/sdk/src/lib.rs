@@ -44,7 +44,8 @@
 //!
 //! With `crate-type = ["cdylib"]` it builds by `cargo build --target wasm32-unknown-unknown --release` into a core
 //! module, of which the crate `witgate-build` or `wasm-tools component new` makes the component. It needs no WASI: there
-//! is no clock, no environment, no file and no network unless the contract has an import for it.
+//! is no environment, no file and no network unless the contract has an import for it. Of `std::time` nothing works there;
+//! [`clock`] takes its place.
 //!
 //! The crate `witgate-testkit` tests a plugin under the runtime that serves production.
 
@@ -53,6 +54,7 @@ extern crate self as witgate_plugin;
 
 mod authority;
 mod bindings;
+pub mod clock;
 mod config;
 mod exchange;
 mod export;

@@ -329,3 +329,16 @@ fn what_is_no_component_is_refused() {
         "{error}"
     );
 }
+
+#[test]
+fn time_passes_only_as_the_test_lets_it() {
+    let plugin = plugin();
+    let time = || {
+        let reply = plugin.on_request(&mut order("time")).expect_answer();
+        text(&reply).parse::<u64>().expect("milliseconds")
+    };
+    let start = time();
+    assert_eq!(time(), start);
+    plugin.advance(std::time::Duration::from_millis(2500));
+    assert_eq!(time(), start + 2500);
+}

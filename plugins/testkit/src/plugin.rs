@@ -1,10 +1,11 @@
 use std::fmt;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::runtime::{Builder, Runtime};
 use tracing::Dispatch;
-use witgate_runtime::{Limits, PluginFailure, StartError, WorkerPlugin};
+use witgate_runtime::{Clock, Limits, PluginFailure, StartError, WorkerPlugin};
 
 use crate::log::Log;
 use crate::{Exchange, LogLine, Verdict};
@@ -35,7 +36,8 @@ impl Plugin {
     ) -> Result<Self, (StartError, String)> {
         let stage = Stage::new();
         let plugin =
-            witgate_runtime::Plugin::new(PLUGIN_NAME.into(), component, config.to_owned(), limits);
+            witgate_runtime::Plugin::new(PLUGIN_NAME.into(), component, config.to_owned(), limits)
+                .with_clock(Clock::standing());
         match stage.run(WorkerPlugin::start(Arc::new(plugin))) {
             Ok(worker) => Ok(Self {
                 worker: Rc::new(worker),
@@ -87,6 +89,11 @@ impl Plugin {
             |lent| self.stage.run(self.worker.on_response(lent)),
             &self.stage,
         )
+    }
+
+    /// Lets time pass for the plugin. Without this its clock stands still.
+    pub fn advance(&self, by: Duration) {
+        self.worker.plugin().clock().advance(by);
     }
 
     /// What the plugin has logged so far, of all levels.

@@ -5,7 +5,8 @@ use std::cell::Cell;
 use serde::Deserialize;
 use witgate_plugin::{
     ConfigErrors, Exchange, Failure, File, Plugin, Reply, Request, RequestHook, RequestVerdict,
-    Response, ResponseHook, ResponseVerdict, buffer, debug, error, info, stream, trace, warn,
+    Response, ResponseHook, ResponseVerdict, buffer, clock, debug, error, info, stream, trace,
+    warn,
 };
 
 /// The configuration.
@@ -98,6 +99,11 @@ impl RequestHook for Guest {
             "count" => {
                 return Ok(RequestVerdict::Answer(
                     Reply::new(200).text(self.calls.get().to_string()),
+                ));
+            }
+            "time" => {
+                return Ok(RequestVerdict::Answer(
+                    Reply::new(200).text(clock::milliseconds().to_string()),
                 ));
             }
             "empty" => {
