@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use rustix::process::Signal;
 use serde_json::Value;
 use witgate_tests::http::exchange;
 use witgate_tests::site::{SIGNED_IN, Site};
@@ -27,9 +28,13 @@ struct Service {
 
 impl Service {
     fn start() -> Self {
+        Self::start_with(&config("0 0 1 1 *"))
+    }
+
+    fn start_with(config: &str) -> Self {
         let setup = directory();
         let profile = setup.path().join("profile");
-        let witgate = setup.start(&config("0 0 1 1 *"));
+        let witgate = setup.start(config);
         let cdp_url = format!(
             "http://{}:{}",
             clients::host_name(),
@@ -254,6 +259,45 @@ fn a_client_that_is_killed_while_it_is_attached_freezes_nobody() {
         "playwright_connect.mjs",
         &site.origin("shop"),
     );
+}
+
+#[test]
+fn a_client_that_is_stopped_while_it_is_attached_is_cut_off_and_freezes_nobody() {
+    let site = Site::start();
+    let route = "upstream = \"chromium\"\n";
+    let watched = "websocket = { ping-interval = \"500ms\", ping-timeout = \"8s\" }\n";
+    let config = config("0 0 1 1 *");
+    assert!(
+        config.contains(route),
+        "the example no longer says {route:?}"
+    );
+    let service = Service::start_with(&config.replace(route, &format!("{route}{watched}")));
+    let attached = clients::start_node("playwright_hold.mjs", &[&service.cdp_url]);
+    attached
+        .find_line(Duration::from_secs(40), |line| {
+            (line == "attached").then_some(())
+        })
+        .expect("it attaches");
+
+    attached.signal_group(Signal::STOP);
+
+    // Opens tabs of its own, which wait for every client that is attached.
+    service.sign_in_with(
+        clients::node,
+        "playwright_connect.mjs",
+        &site.origin("shop"),
+    );
+    let cut = service
+        .witgate
+        .log_line("the stopped client's end", |line| {
+            line.message() == "exchange" && line.text("fault") == Some("client")
+        });
+    assert!(
+        cut.text("reason")
+            .is_some_and(|reason| reason.contains("ping-timeout")),
+        "{cut:?}"
+    );
+    attached.kill();
 }
 
 #[test]

@@ -168,3 +168,153 @@ fn an_upgraded_connection_outlives_the_time_limit_on_responses() {
     idle.send("hello");
     assert_eq!(idle.read_exact(11), b"still there");
 }
+
+/// As [`config::relay`], with these limits of the route.
+fn limited(upstream: &Upstream, limits: &str) -> String {
+    let route = "upstream = \"origin\"\n";
+    config::relay(upstream.address()).replace(route, &format!("{route}limits = {limits}\n"))
+}
+
+#[test]
+fn an_upgrade_beyond_the_limit_of_its_route_is_503_until_another_ends() {
+    let upstream = echo();
+    let config = limited(&upstream, "{ upgrades = 2 }").replace("workers = 1", "workers = 3");
+    let witgate = Witgate::start(&config);
+    let (first, second) = (upgraded(&witgate), upgraded(&witgate));
+
+    for _ in 0..3 {
+        let mut third = witgate.connect("main");
+        third.send(UPGRADE);
+        let answer = third.read_response();
+        assert_eq!(answer.status(), 503);
+        assert_eq!(answer.header("retry-after"), Some("5"));
+    }
+    assert_eq!(upstream.received().len(), 2, "they went no further");
+
+    first.reset();
+    let again = eventually("a place to be free again", || {
+        let mut again = witgate.connect("main");
+        again.send(UPGRADE);
+        (again.read_head().status() == 101).then_some(again)
+    });
+    drop((second, again));
+}
+
+#[test]
+fn an_upgrade_beyond_the_limit_of_its_client_is_429_and_other_clients_go_on() {
+    let upstream = Upstream::start(|peer| {
+        while let Some(request) = peer.next_request() {
+            match request.header("upgrade") {
+                Some(_) => {
+                    peer.send(SWITCHING);
+                    peer.read_to_end().ok();
+                    return;
+                }
+                None => peer.send(response("200 OK", &[], "hello")),
+            }
+        }
+    });
+    let config = limited(&upstream, "{ upgrades-per-client = 1 }");
+    let trusting = config.replace(
+        "workers = 1",
+        "workers = 1\ntrusted-proxies = [\"127.0.0.1\"]",
+    );
+    let witgate = Witgate::start(&trusting);
+    let ask = |client: &str| {
+        let mut connection = witgate.connect("main");
+        let forwarded = format!("Host: example.test\r\nX-Forwarded-For: {client}");
+        connection.send(UPGRADE.replace("Host: example.test", &forwarded));
+        (connection.read_response(), connection)
+    };
+
+    let (granted, held) = ask("192.0.2.1");
+    assert_eq!(granted.status(), 101);
+    assert_eq!(ask("192.0.2.1").0.status(), 429);
+    let (other, _held_too) = ask("192.0.2.2");
+    assert_eq!(other.status(), 101);
+    // What is no upgrade does not count.
+    assert_eq!(witgate.get("main", "/").status(), 200);
+
+    drop(held);
+    eventually("the place to be free again", || {
+        (ask("192.0.2.1").0.status() == 101).then_some(())
+    });
+}
+
+#[test]
+fn an_upgrade_that_the_upstream_refuses_does_not_count_against_the_limit() {
+    let upstream = Upstream::answering(|_| response("404 Not Found", &[], "no such browser"));
+    let witgate = Witgate::start(&limited(
+        &upstream,
+        "{ upgrades = 1, upgrades-per-client = 1 }",
+    ));
+
+    for _ in 0..5 {
+        let mut client = witgate.connect("main");
+        client.send(UPGRADE);
+        assert_eq!(client.read_response().status(), 404);
+    }
+}
+
+#[test]
+fn an_upgrade_leaves_a_line_when_it_begins_and_one_when_it_ends() {
+    let upstream = echo();
+    let witgate = Witgate::start(&config::relay(upstream.address()));
+    let client = upgraded(&witgate);
+
+    let begin = witgate.log_line("the upgrade", |line| line.message() == "upgraded");
+    assert_eq!(begin.level(), "INFO");
+    assert_eq!(begin.text("target"), Some("access"));
+    assert_eq!(begin.text("route"), Some("all"));
+    assert_eq!(begin.text("client"), Some("127.0.0.1"));
+    assert_eq!(begin.text("host"), Some("example.test"));
+    assert_eq!(begin.text("path"), Some("/devtools/browser/1"));
+    assert!(begin.text("attributes").is_some(), "{begin:?}");
+    assert!(
+        witgate
+            .log()
+            .iter()
+            .all(|line| line.message() != "exchange")
+    );
+
+    drop(client);
+    let end = witgate.log_line("the end", |line| line.message() == "exchange");
+    assert_eq!(end.text("request_id"), begin.text("request_id"));
+}
+
+/// How the kernel writes a loopback port: `0100007F:1F90`.
+fn as_in_proc(address: std::net::SocketAddr) -> String {
+    format!("0100007F:{:04X}", address.port())
+}
+
+#[test]
+fn the_kernel_probes_both_peers_of_an_idle_tunnel() {
+    let upstream = echo();
+    let witgate = Witgate::start(&config::relay(upstream.address()));
+    let client = upgraded(&witgate);
+    let client_address = client.stream().local_addr().expect("it is connected");
+
+    // Field 1 is the local address, 2 the peer's, 5 the timer that runs: 02 is keepalive.
+    let probed = |local: Option<String>, peer: String| {
+        eventually(&format!("keepalive on the socket to {peer}"), || {
+            let table = std::fs::read_to_string("/proc/net/tcp").expect("Linux has it");
+            let sockets = table
+                .lines()
+                .map(|line| line.split_ascii_whitespace().collect::<Vec<_>>());
+            let found = sockets.into_iter().any(|fields| {
+                local
+                    .as_ref()
+                    .is_none_or(|local| fields.get(1) == Some(&&**local))
+                    && fields.get(2) == Some(&&*peer)
+                    && fields.get(3) == Some(&"01")
+                    && fields.get(5).is_some_and(|timer| timer.starts_with("02:"))
+            });
+            found.then_some(())
+        });
+    };
+    probed(
+        Some(as_in_proc(witgate.address("main"))),
+        as_in_proc(client_address),
+    );
+    probed(None, as_in_proc(upstream.address()));
+}

@@ -110,6 +110,23 @@ impl Entry {
         self.outcome = Outcome::Failed(failure.side.as_str(), failure.reason.clone());
     }
 
+    /// Writes a line of its own for a connection that was just upgraded: that of the exchange comes at the end, which
+    /// may be days away.
+    pub(crate) fn log_upgrade(&self) {
+        tracing::info!(
+            target: "access",
+            request_id = &*self.request_id,
+            listener = &*self.listener,
+            route = &*self.route,
+            client = %self.client,
+            host = &*self.host,
+            path = self.path,
+            upstream = self.upstream.as_deref().unwrap_or(""),
+            attributes = self.attributes(),
+            "upgraded"
+        );
+    }
+
     fn attributes(&self) -> String {
         let mut text = String::new();
         for (plugin, note, value) in self.attributes.iter() {

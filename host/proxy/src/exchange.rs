@@ -1,22 +1,23 @@
 //! The life of a request, read from top to bottom. The drawing in the crate's documentation is of [`live`].
 
 use std::rc::Rc;
+use std::sync::Arc;
 
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Version, header};
 use hyper::Request;
 use hyper::body::Incoming;
-use hyper::upgrade::OnUpgrade;
 use witgate_runtime::{Exchange, HeadLimits};
 
 use crate::access::{Accounted, Entry};
 use crate::body::Body;
 use crate::chain::{self, Forward};
-use crate::config::Destination;
+use crate::config::{Destination, Websocket};
 use crate::connection::Context;
 use crate::failure::{Failure, Side};
 use crate::head::{self, remove_hop_by_hop};
 use crate::reply;
-use crate::tunnel;
+use crate::tunnel::{self, Granted};
+use crate::upgrade_limits::Permit;
 use crate::upstream::Outgoing;
 use crate::worker::WorkerRoute;
 
@@ -39,14 +40,14 @@ pub(crate) async fn serve(
     };
     entry.status = Some(response.status());
     response = framed(response, head_only);
-    if let Some(upstream_end) = response.extensions_mut().remove::<OnUpgrade>()
+    if let Some(granted) = response.extensions_mut().remove::<Granted>()
         && let Some(client_end) = client_end.take()
     {
         entry.upgraded();
         context
             .worker
             .tasks
-            .spawn(tunnel::run(client_end, upstream_end, entry));
+            .spawn(tunnel::run(client_end, granted, entry));
         // The tunnel has the entry; the head of a 101 needs an account of nothing.
         return response.map(|_| Accounted::without_entry());
     }
@@ -152,6 +153,10 @@ async fn arrive(
         }
     };
     let upgrade = exchange.facts.upgrade.as_deref().filter(|_| upgradable);
+    let permit = match upgrade {
+        Some(_) => Some(route.upgrades.admit(exchange.facts.client)?),
+        None => None,
+    };
     let outgoing = Outgoing {
         head: &exchange.request,
         use_upstream_authority: exchange.use_upstream_authority,
@@ -165,7 +170,7 @@ async fn arrive(
     // What an HTTP/1.0 upstream says of its version is not what we speak.
     *response.version_mut() = Version::HTTP_11;
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-        return accept_upgrade(response, upgrade.is_some());
+        return accept_upgrade(response, permit, route.websocket);
     }
     settle_length(response.headers_mut())?;
     remove_hop_by_hop(response.headers_mut());
@@ -187,23 +192,34 @@ fn settle_length(headers: &mut HeaderMap) -> Result<(), Failure> {
     Ok(())
 }
 
-/// A 101: its hop-by-hop fields are what it is about, so `Upgrade` goes through, as does its reason phrase.
-fn accept_upgrade(mut response: Response<Body>, asked: bool) -> Result<Response<Body>, Failure> {
-    if !asked {
+/// A 101: its hop-by-hop fields are what it is about, so `Upgrade` goes through, as does its reason phrase. The permit
+/// is there when the client asked.
+fn accept_upgrade(
+    mut response: Response<Body>,
+    permit: Option<Permit>,
+    websocket: Option<Websocket>,
+) -> Result<Response<Body>, Failure> {
+    let Some(permit) = permit else {
         return Err(Failure::bad_gateway(
             "the upstream switches protocols without being asked",
         ));
-    }
+    };
     let upgrade = response.headers_mut().remove(header::UPGRADE);
     remove_hop_by_hop(response.headers_mut());
     response
         .headers_mut()
         .insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
+    let is_websocket = (upgrade.as_ref())
+        .is_some_and(|protocol| protocol.as_bytes().eq_ignore_ascii_case(b"websocket"));
     if let Some(upgrade) = upgrade {
         response.headers_mut().insert(header::UPGRADE, upgrade);
     }
-    let upstream_end = hyper::upgrade::on(&mut response);
-    response.extensions_mut().insert(upstream_end);
+    let granted = Granted {
+        upstream: hyper::upgrade::on(&mut response),
+        permit: Arc::new(permit),
+        websocket: websocket.filter(|_| is_websocket),
+    };
+    response.extensions_mut().insert(granted);
     Ok(response)
 }
 

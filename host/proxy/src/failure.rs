@@ -4,11 +4,13 @@
 //! |---|---|---|
 //! | client | malformed, ambiguous or unsupported request | 400, 405, 408, 413, 417 |
 //! | client | no route, or none that answers | 404 |
+//! | client | more upgraded connections than one may have | 429 |
 //! | plugin | trap, limit, error value, impossible result | 500 |
 //! | plugin | quarantined | 503 |
 //! | upstream | no connection, or a broken response | 502 |
 //! | upstream | too slow to connect or to answer | 504 |
 //! | host | a file that cannot be read, or keeps changing | 500, 503 |
+//! | host | all upgraded connections of the route are taken | 503 |
 //!
 //! The client learns the status and its standard words, never the reason; the reason goes to the log.
 
@@ -18,6 +20,10 @@ use http::{HeaderValue, Response, StatusCode, header};
 use witgate_runtime::{FailureKind, PluginFailure};
 
 use crate::body::{Body, BodyError};
+
+/// Seconds after which a client that was turned away for now may come again (RFC 9110 §10.2.3). When it will be let in
+/// nobody knows; this keeps it from asking many times a second.
+const RETRY_AFTER: HeaderValue = HeaderValue::from_static("5");
 
 /// A failed exchange: whose fault, what the client is told, what the operator is told.
 #[derive(Debug)]
@@ -107,6 +113,12 @@ impl Failure {
             header::CONTENT_TYPE,
             HeaderValue::from_static("text/plain; charset=utf-8"),
         );
+        if matches!(
+            self.status,
+            StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE
+        ) {
+            headers.insert(header::RETRY_AFTER, RETRY_AFTER);
+        }
         if self.side == Side::Client && self.status != StatusCode::NOT_FOUND {
             headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
         }

@@ -11,6 +11,7 @@ use witgate_runtime::{Component, Limits, LoadError, Plugin, Runtime, StartError,
 use crate::config::{self, ComponentSource, Config, OnFailure, Problem, Problems};
 use crate::file::Mount;
 use crate::router::Router;
+use crate::upgrade_limits::UpgradeLimits;
 use crate::upstream::Shared;
 
 /// The components that are compiled into the binary.
@@ -35,6 +36,8 @@ pub struct Generation {
     pub(crate) router: Router,
     pub(crate) plugins: BTreeMap<Arc<str>, Loaded>,
     pub(crate) upstreams: BTreeMap<Arc<str>, Arc<Shared>>,
+    /// By route.
+    pub(crate) upgrades: Vec<Arc<UpgradeLimits>>,
 }
 
 /// A plugin whose component fits and who took its configuration.
@@ -87,11 +90,15 @@ impl Generation {
                 )
             })
             .collect();
+        let upgrades = (config.routes.iter())
+            .map(|route| Arc::new(UpgradeLimits::new(route.limits)))
+            .collect();
         Ok(Self {
             config,
             router,
             plugins,
             upstreams,
+            upgrades,
         })
     }
 

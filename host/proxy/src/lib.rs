@@ -33,6 +33,8 @@ mod router;
 
 mod chain;
 
+mod upgrade_limits;
+
 mod upstream;
 
 mod health;

@@ -1,31 +1,43 @@
 //! An upgraded connection: bytes both ways, until either side ends.
+//!
+//! Where the route says so, the frames of a WebSocket are followed on their way, and its client is pinged; see
+//! [`liveness`]. Otherwise bytes are bytes.
 
-use std::cell::RefCell;
 use std::io;
-use std::net::Shutdown;
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::Request;
 use hyper::body::Incoming;
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
-use socket2::SockRef;
 use tokio::net::TcpStream;
 
 use crate::access::{Entry, Outcome};
 use crate::body::Progress;
+use crate::config::Websocket;
 use crate::connection::Tracked;
 use crate::failure::Side;
+use crate::upgrade_limits::Permit;
+
+mod frame;
+mod liveness;
+mod ping;
+mod splice;
+mod watched;
 
 /// How long the other direction may go on after one side has ended. Short: a client that left and whose upstream
 /// connection stays open can hold up what it was attached to, as a DevTools client does with its whole browser.
 const LINGER: Duration = Duration::from_secs(1);
 
-/// What is moved at once. One such buffer serves all tunnels of a worker, so an idle tunnel holds none.
-const PIECE: usize = 64 * 1024;
-
-thread_local! {
-    static BUFFER: RefCell<Box<[u8]>> = RefCell::new(vec![0; PIECE].into());
+/// An upgrade that the upstream granted. Travels with the response that says so.
+#[derive(Debug, Clone)]
+pub(crate) struct Granted {
+    pub(crate) upstream: OnUpgrade,
+    /// Counted as long as this, or the tunnel that it becomes, exists.
+    pub(crate) permit: Arc<Permit>,
+    /// Set when the protocol is WebSocket and the route has its client pinged.
+    pub(crate) websocket: Option<Websocket>,
 }
 
 /// The client's end of a connection that it wants to upgrade.
@@ -37,12 +49,20 @@ pub(crate) fn offered(request: &mut Request<Incoming>) -> Option<OnUpgrade> {
 }
 
 /// Moves bytes between the two ends until either has ended. The entry is logged at the end.
-pub(crate) async fn run(client: OnUpgrade, upstream: OnUpgrade, mut entry: Box<Entry>) {
+pub(crate) async fn run(client: OnUpgrade, granted: Granted, mut entry: Box<Entry>) {
+    let Granted {
+        upstream,
+        permit: _given_back_at_the_end,
+        websocket,
+    } = granted;
     // What stands in the log if the worker ends first.
     let cut = "the tunnel was cut off by a stop";
     entry.outcome = Outcome::Failed(Side::Host.as_str(), cut.into());
     let tunnelled = match tokio::try_join!(client, upstream) {
-        Ok((client, upstream)) => splice(client, upstream, &entry.received, &entry.sent).await,
+        Ok((client, upstream)) => {
+            entry.log_upgrade();
+            splice(client, upstream, &entry.received, &entry.sent, websocket).await
+        }
         Err(error) => Err(Broken {
             side: Side::Client,
             reason: error.to_string(),
@@ -83,6 +103,7 @@ async fn splice(
     upstream: Upgraded,
     received: &Progress,
     sent: &Progress,
+    websocket: Option<Websocket>,
 ) -> Result<(), Broken> {
     let (Ok(client), Ok(upstream)) = (
         client.downcast::<TokioIo<Tracked>>(),
@@ -104,87 +125,41 @@ async fn splice(
         side: Side::Upstream,
         stream: upstream.io.into_inner(),
     };
+    if let Some(limits) = websocket {
+        watched::prepare(&client);
+        let (liveness, mark) = (liveness::Liveness::new(limits), ping::Mark::random());
+        let up = watched::up(&client, &upstream, &early_up, received, &liveness, mark);
+        let down = watched::down(&upstream, &client, &early_down, sent, &liveness, mark);
+        return tokio::select! {
+            // The watch comes last, so that what has arrived by now is heard before anybody is judged.
+            biased;
+            ended = both_ways(up, down) => ended,
+            broken = liveness.watch() => Err(broken),
+        };
+    }
     let up = async {
         received.add(early_up.len() as u64);
-        write(&upstream, &early_up).await?;
-        pump(&client, &upstream, received).await
+        splice::write(&upstream, &early_up, || {}).await?;
+        splice::pump(&client, &upstream, received).await
     };
     let down = async {
         sent.add(early_down.len() as u64);
-        write(&client, &early_down).await?;
-        pump(&upstream, &client, sent).await
+        splice::write(&client, &early_down, || {}).await?;
+        splice::pump(&upstream, &client, sent).await
     };
+    both_ways(up, down).await
+}
+
+/// Runs both directions. The end of one is passed on; the other gets a moment to end by itself.
+async fn both_ways(
+    up: impl Future<Output = Result<(), Broken>>,
+    down: impl Future<Output = Result<(), Broken>>,
+) -> Result<(), Broken> {
     let (mut up, mut down) = (std::pin::pin!(up), std::pin::pin!(down));
-    // The end of one direction is passed on; the other gets a moment to end by itself.
     let other = tokio::select! {
+        biased;
         ended = &mut up => { ended?; tokio::time::timeout(LINGER, down).await }
         ended = &mut down => { ended?; tokio::time::timeout(LINGER, up).await }
     };
     other.unwrap_or(Ok(()))
-}
-
-/// Moves bytes one way until the sender has ended, and passes the end on.
-async fn pump(from: &End, to: &End, count: &Progress) -> Result<(), Broken> {
-    loop {
-        // Two quick peers would otherwise never let go of the worker.
-        tokio::task::consume_budget().await;
-        from.stream
-            .readable()
-            .await
-            .map_err(|error| from.broke(error))?;
-        match relay(from, to, count)? {
-            Relayed::All => {}
-            Relayed::Rest(rest) => write(to, &rest).await?,
-            Relayed::End => {
-                // The receiver may be gone already; then there is nobody to tell.
-                if let Err(error) = SockRef::from(&to.stream).shutdown(Shutdown::Write) {
-                    tracing::trace!(%error, "tunnel: the receiver was gone before the sender's end");
-                }
-                return Ok(());
-            }
-        }
-    }
-}
-
-enum Relayed {
-    All,
-    /// What the receiver would not take yet.
-    Rest(Vec<u8>),
-    End,
-}
-
-fn relay(from: &End, to: &End, count: &Progress) -> Result<Relayed, Broken> {
-    BUFFER.with_borrow_mut(|buffer| {
-        let length = match from.stream.try_read(buffer) {
-            Ok(0) => return Ok(Relayed::End),
-            Ok(length) => length,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Relayed::All),
-            Err(error) => return Err(from.broke(error)),
-        };
-        count.add(length as u64);
-        let piece = &buffer[..length];
-        match to.stream.try_write(piece) {
-            Ok(written) if written == length => Ok(Relayed::All),
-            Ok(written) => Ok(Relayed::Rest(piece[written..].to_vec())),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                Ok(Relayed::Rest(piece.to_vec()))
-            }
-            Err(error) => Err(to.broke(error)),
-        }
-    })
-}
-
-async fn write(to: &End, mut bytes: &[u8]) -> Result<(), Broken> {
-    while !bytes.is_empty() {
-        to.stream
-            .writable()
-            .await
-            .map_err(|error| to.broke(error))?;
-        match to.stream.try_write(bytes) {
-            Ok(written) => bytes = &bytes[written..],
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(error) => return Err(to.broke(error)),
-        }
-    }
-    Ok(())
 }

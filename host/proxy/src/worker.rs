@@ -15,12 +15,13 @@ use witgate_runtime::{StartError, WorkerPlugin};
 
 use crate::body::Body;
 use crate::chain::Link;
-use crate::config::{Destination, Listener, Server};
+use crate::config::{Destination, Listener, Server, Websocket};
 use crate::generation::Generation;
 use crate::health;
 use crate::listener;
 use crate::metrics::{Metrics, RouteCounts};
 use crate::router::Router;
+use crate::upgrade_limits::UpgradeLimits;
 use crate::upstream::WorkerUpstream;
 
 /// What one worker serves with.
@@ -43,6 +44,8 @@ pub(crate) struct WorkerRoute {
     pub(crate) destination: Destination,
     pub(crate) upstream: Option<Rc<WorkerUpstream>>,
     pub(crate) counts: Arc<RouteCounts>,
+    pub(crate) websocket: Option<Websocket>,
+    pub(crate) upgrades: Arc<UpgradeLimits>,
 }
 
 /// How far a stop has come.
@@ -159,7 +162,7 @@ async fn routes(
         };
         links.insert(name.clone(), link);
     }
-    let route = |route: &crate::config::Route| WorkerRoute {
+    let route = |(route, upgrades): (&crate::config::Route, &Arc<UpgradeLimits>)| WorkerRoute {
         name: route.name.clone(),
         strip_prefix: route.strip_prefix.clone(),
         chain: route
@@ -176,8 +179,11 @@ async fn routes(
             &generation.config.listeners[route.listener].name,
             &route.name,
         ),
+        websocket: route.websocket,
+        upgrades: upgrades.clone(),
     };
-    Ok(generation.config.routes.iter().map(route).collect())
+    let routes = generation.config.routes.iter().zip(&generation.upgrades);
+    Ok(routes.map(route).collect())
 }
 
 impl Worker {

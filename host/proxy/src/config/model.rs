@@ -146,8 +146,31 @@ pub struct Route {
     pub plugins: Vec<Arc<str>>,
     /// `upstream` or `reply`; [`Destination::Plugins`] when there is neither and a plugin has to answer.
     pub destination: Destination,
+    /// `websocket`: by default the bytes of a WebSocket are not looked at.
+    pub websocket: Option<Websocket>,
+    /// `limits`
+    pub limits: RouteLimits,
     /// Where the route's header stands in the file.
     pub location: Location,
+}
+
+/// `websocket = { ping-interval = "10s", ping-timeout = "10s" }`: the proxy asks the clients of WebSockets whether they
+/// still live, and cuts off those that do not answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Websocket {
+    /// `ping-interval`: how long a client may be silent before it is sent a ping. At least `100ms`; required.
+    pub ping_interval: Duration,
+    /// `ping-timeout`: how long it may take until any byte comes from the client. At least `100ms`; default `10s`.
+    pub ping_timeout: Duration,
+}
+
+/// `[route.limits]`
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct RouteLimits {
+    /// `upgrades`: upgraded connections open at once, over all workers; more are a 503. Default: unlimited.
+    pub upgrades: Option<usize>,
+    /// `upgrades-per-client`: the same for one client address; more are a 429. Default: unlimited.
+    pub upgrades_per_client: Option<usize>,
 }
 
 /// One entry of `host`.

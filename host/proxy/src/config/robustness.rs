@@ -22,6 +22,8 @@ strip-prefix = "/api"
 headers = { x-tenant = "ä" }
 plugins = ["token"]
 upstream = "app"
+websocket = { ping-interval = "10s", ping-timeout = "5s" }
+limits = { upgrades = 64, upgrades-per-client = 16 }
 
 [[route]]
 methods = ["GET"]

@@ -1,14 +1,15 @@
 //! Reads `[[route]]`.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{HeaderValue, StatusCode};
 
 use super::http_shape::{headers, host, method, path_pattern, prefix, reply_headers};
-use super::model::{Destination, FixedReply, PathPattern, Route};
-use super::shape::{Located, integer, list, located, name, one_or_many, string, table};
+use super::model::{Destination, FixedReply, PathPattern, Route, RouteLimits, Websocket};
+use super::shape::{Located, duration, integer, list, located, name, one_or_many, string, table};
 use super::suggest::{did_you_mean, enumerate};
 use super::{Item, Location, Problem, Section};
 
@@ -47,6 +48,8 @@ pub(super) fn read(section: &mut Section<'_>, names: &Names, position: usize) ->
     let strip_prefix = read_strip_prefix(section, path.as_ref());
     let plugins = read_plugins(section, names);
     let destination = read_destination(section, names, plugins.is_some());
+    let websocket = section.optional("websocket", table(read_websocket));
+    let limits = section.default("limits", RouteLimits::default(), table(read_limits));
     let match_location = match &path {
         Some(path) => path.location.clone(),
         None => section.location(),
@@ -62,6 +65,8 @@ pub(super) fn read(section: &mut Section<'_>, names: &Names, position: usize) ->
             strip_prefix,
             plugins: plugins.unwrap_or_default(),
             destination: destination?,
+            websocket,
+            limits,
             location: section.location(),
         },
         name,
@@ -211,6 +216,36 @@ fn read_destination(
             None
         }
     }
+}
+
+fn read_websocket(section: &mut Section<'_>) -> Option<Websocket> {
+    let interval = section.required("ping-interval", "\"10s\"", ping_time);
+    let timeout = section.default("ping-timeout", Duration::from_secs(10), ping_time);
+    Some(Websocket {
+        ping_interval: interval?,
+        ping_timeout: timeout,
+    })
+}
+
+/// Shorter would load the worker for nothing, and take a pause of the client for its death.
+fn ping_time(item: &Item<'_>) -> Option<Duration> {
+    const SHORTEST: Duration = Duration::from_millis(100);
+    let time = duration(item)?;
+    if time < SHORTEST {
+        return item.reject(
+            format!("{} is too short", item.shown()),
+            "write at least \"100ms\"; \"10s\" is usual",
+        );
+    }
+    Some(time)
+}
+
+fn read_limits(section: &mut Section<'_>) -> Option<RouteLimits> {
+    let count = || integer(1..=10_000_000);
+    Some(RouteLimits {
+        upgrades: section.optional("upgrades", count()),
+        upgrades_per_client: section.optional("upgrades-per-client", count()),
+    })
 }
 
 fn read_reply(section: &mut Section<'_>) -> Option<FixedReply> {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use http::Method;
 
-use super::model::{Config, Destination, HostPattern, PathPattern, Route};
+use super::model::{Config, Destination, HostPattern, PathPattern, Route, RouteLimits};
 use super::route::Read;
 use super::shape::Located;
 use super::{Location, Problem, Reader};
@@ -112,6 +112,7 @@ pub(super) fn unused(reader: &Reader<'_>, config: &Config) {
             )));
         }
     }
+    upgrade_keys_without_upgrades(reader, config);
     for (index, listener) in config.listeners.iter().enumerate() {
         if !config.routes.iter().any(|route| route.listener == index) {
             let name = &listener.name;
@@ -125,6 +126,21 @@ pub(super) fn unused(reader: &Reader<'_>, config: &Config) {
             reader.report(
                 problem.with_help(format!("add a `[[route]]` with `listener = \"{name}\"`")),
             );
+        }
+    }
+}
+
+fn upgrade_keys_without_upgrades(reader: &Reader<'_>, config: &Config) {
+    for (index, route) in config.routes.iter().enumerate() {
+        let about_upgrades = route.websocket.is_some() || route.limits != RouteLimits::default();
+        if about_upgrades && upstream_of(route).is_none() {
+            let name = &route.name;
+            let message = format!("route `{name}` limits or watches upgrades, and has none");
+            let problem =
+                Problem::warning(route.location.clone(), format!("route.{index}"), message);
+            reader.report(problem.with_help(
+                "only an upstream grants upgrades: add `upstream`, or remove `websocket` and `limits`",
+            ));
         }
     }
 }
