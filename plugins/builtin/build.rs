@@ -10,6 +10,7 @@ use witgate_build::{Build, Component};
 const PLUGINS: [&str; 6] = [
     "allow-list",
     "bearer-auth",
+    "cdp-endpoint",
     "cdp-urls",
     "connection-close",
     "host-rewrite",

@@ -1,4 +1,4 @@
-// puppeteer-core against a shared Chromium: finds the WebSocket through browserURL, as its users do.
+// puppeteer-core against a shared Chromium: finds the WebSocket through browserURL, or is given it, as its users do.
 //
 // usage: node puppeteer_connect.mjs CDP_URL sign-in|look SITE_URL
 // prints one JSON object: { client, browser, contexts, who, theme }
@@ -6,7 +6,8 @@ import puppeteer from 'puppeteer-core';
 
 const [cdpUrl, action, siteUrl] = process.argv.slice(2);
 
-const browser = await puppeteer.connect({ browserURL: cdpUrl, defaultViewport: null, protocolTimeout: 20_000 });
+const endpoint = cdpUrl.startsWith('ws') ? { browserWSEndpoint: cdpUrl } : { browserURL: cdpUrl };
+const browser = await puppeteer.connect({ ...endpoint, defaultViewport: null, protocolTimeout: 20_000 });
 const page = await browser.newPage();
 page.setDefaultTimeout(15_000);
 

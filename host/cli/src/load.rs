@@ -56,9 +56,13 @@ pub(crate) fn report(problems: Problems) -> Ended {
 /// Builds the generation that will serve.
 pub(crate) async fn build(file: &str, config: Config) -> Result<Generation, Ended> {
     let runtime = runtime(&config.server.code_cache)?;
-    Generation::build(file, config, &runtime, BUILTINS)
+    let generation = Generation::build(file, config, &runtime, BUILTINS)
         .await
-        .map_err(report)
+        .map_err(report)?;
+    if !generation.warnings().is_empty() {
+        eprint!("{}", generation.warnings().render(color()));
+    }
+    Ok(generation)
 }
 
 /// Sets up the sandbox. A code cache that cannot be used is no reason not to start.

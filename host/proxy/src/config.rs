@@ -44,6 +44,7 @@ mod route;
 mod route_check;
 
 mod admin;
+mod http_grant;
 mod listener;
 mod plugin;
 mod server;

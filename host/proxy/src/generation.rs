@@ -6,10 +6,13 @@ use std::sync::Arc;
 
 use cap_std::ambient_authority;
 use cap_std::fs::Dir;
-use witgate_runtime::{Component, Limits, LoadError, Plugin, Runtime, StartError, WorkerPlugin};
+use witgate_runtime::{
+    Component, HttpGrant, Limits, LoadError, Plugin, Runtime, StartError, WorkerPlugin,
+};
 
 use crate::config::{self, ComponentSource, Config, OnFailure, Problem, Problems};
 use crate::file::Mount;
+use crate::outbound;
 use crate::router::Router;
 use crate::upgrade_limits::UpgradeLimits;
 use crate::upstream::Shared;
@@ -38,6 +41,7 @@ pub struct Generation {
     pub(crate) upstreams: BTreeMap<Arc<str>, Arc<Shared>>,
     /// By route.
     pub(crate) upgrades: Vec<Arc<UpgradeLimits>>,
+    warnings: Problems,
 }
 
 /// A plugin whose component fits and who took its configuration.
@@ -69,6 +73,11 @@ impl Generation {
             .into_iter()
             .zip(config.plugins.values())
         {
+            if let Ok(component) = &component {
+                missing_grant(plugin, component)
+                    .into_iter()
+                    .for_each(|problem| problems.add(problem));
+            }
             let loaded = match component {
                 Ok(component) => load(plugin, component).await,
                 Err(problem) => Err(vec![*problem]),
@@ -99,7 +108,13 @@ impl Generation {
             plugins,
             upstreams,
             upgrades,
+            warnings: problems,
         })
+    }
+
+    /// What is perhaps not meant as it stands, for people; empty as a rule.
+    pub fn warnings(&self) -> &Problems {
+        &self.warnings
     }
 
     /// The configuration that it was built from.
@@ -209,12 +224,22 @@ async fn load(plugin: &config::Plugin, component: Arc<Component>) -> Result<Load
         held_body: plugin.limits.held_body,
         log_lines: plugin.limits.log_lines,
     };
-    let built = Arc::new(Plugin::new(
+    let mut built = Plugin::new(
         plugin.name.clone(),
         component,
         plugin.config.to_string(),
         limits,
-    ));
+    );
+    if let Some(grant) = &plugin.grant.http_client {
+        built = built.with_http_client(HttpGrant {
+            client: Arc::new(outbound::Client),
+            origins: grant.origins.clone(),
+            timeout: grant.timeout,
+            body_size: grant.body_size,
+            concurrency: grant.concurrency,
+        });
+    }
+    let built = Arc::new(built);
     // One instance on trial, so that a mistake is found before anything is bound.
     match WorkerPlugin::start(built.clone()).await {
         Ok(_) => Ok(Loaded {
@@ -244,6 +269,19 @@ async fn load(plugin: &config::Plugin, component: Arc<Component>) -> Result<Load
             )])
         }
     }
+}
+
+/// A component that would send requests, and a plugin that may not: it works, perhaps, and not as meant.
+fn missing_grant(plugin: &config::Plugin, component: &Component) -> Option<Problem> {
+    let missing = component.sends_requests() && plugin.grant.http_client.is_none();
+    missing.then(|| {
+        Problem::warning(
+            plugin.location.clone(),
+            format!("plugin.{}.component", plugin.name),
+            "the component sends requests of its own, and the plugin has no grant for any",
+        )
+        .with_help("name the origins it may reach: grant.http-client = { origins = [\"http://127.0.0.1:8080\"] }, or [] for none")
+    })
 }
 
 fn mounts(plugin: &config::Plugin) -> Result<Vec<Mount>, Vec<Problem>> {

@@ -37,6 +37,8 @@ mod upgrade_limits;
 
 mod upstream;
 
+mod outbound;
+
 mod health;
 
 mod body;

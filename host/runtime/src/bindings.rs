@@ -12,7 +12,10 @@ use wasmtime::component::ResourceAny;
 wasmtime::component::bindgen!({
     path: "../../wit",
     world: "plugin",
-    imports: { default: trappable },
+    imports: {
+        "witgate:plugin/http-client.send": async | trappable,
+        default: trappable,
+    },
 });
 
 pub(crate) use exports::witgate::plugin::lifecycle::ConfigError;
@@ -20,7 +23,7 @@ pub(crate) use exports::witgate::plugin::request_hook::RequestVerdict;
 pub(crate) use exports::witgate::plugin::response_hook::ResponseVerdict;
 pub(crate) use witgate::plugin::clock;
 pub(crate) use witgate::plugin::types;
-pub(crate) use witgate::plugin::{exchange, log, request, response};
+pub(crate) use witgate::plugin::{exchange, http_client, log, request, response};
 
 /// What a hook returned, whichever hook it was.
 pub(crate) enum RawVerdict {

@@ -16,8 +16,9 @@ const CONTRACT: &str = "witgate:plugin/";
 pub struct Component {
     pub(crate) pre: InstancePre<State>,
     pub(crate) exports: Exports,
-    /// Imports WASI, whose functions may wait: every call has to run on a fiber.
+    /// Imports WASI or `http-client`, whose functions may wait: every call has to run on a fiber.
     pub(crate) waits: bool,
+    sends_requests: bool,
     digest: ComponentDigest,
 }
 
@@ -99,10 +100,14 @@ impl Component {
         let digest: ComponentDigest = Sha256::digest(bytes).into();
         let compiled = compile(runtime, bytes, &digest)?;
         let exports = find_exports(runtime, &compiled)?;
-        let waits = compiled
-            .component_type()
-            .imports(&runtime.engine)
-            .any(|(name, _)| name.starts_with("wasi:"));
+        let imports = |interface: &str| {
+            compiled
+                .component_type()
+                .imports(&runtime.engine)
+                .any(|(name, _)| name.starts_with(interface))
+        };
+        let sends_requests = imports("witgate:plugin/http-client@");
+        let waits = sends_requests || imports("wasi:");
         let pre = runtime
             .linker
             .instantiate_pre(&compiled)
@@ -111,6 +116,7 @@ impl Component {
             pre,
             exports,
             waits,
+            sends_requests,
             digest,
         })
     }
@@ -121,6 +127,11 @@ impl Component {
             request: self.exports.on_request.is_some(),
             response: self.exports.on_response.is_some(),
         }
+    }
+
+    /// Whether it imports `http-client`, for which a plugin needs a grant.
+    pub fn sends_requests(&self) -> bool {
+        self.sends_requests
     }
 
     /// SHA-256 of the component's file.

@@ -365,7 +365,7 @@ fn names(headers: &HeaderMap) -> Vec<String> {
 
 /// `/`, then path characters and at most one `?` and query characters (RFC 3986 §3.3, §3.4), percent signs only
 /// before two hex digits.
-fn is_path_with_query(text: &str) -> bool {
+pub(crate) fn is_path_with_query(text: &str) -> bool {
     let bytes = text.as_bytes();
     let hex = |at: usize| bytes.get(at).is_some_and(u8::is_ascii_hexdigit);
     bytes.first() == Some(&b'/')

@@ -14,12 +14,13 @@ use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 use crate::bindings::{self, RawVerdict, RequestVerdict, ResponseVerdict, types};
 use crate::clock::Clock;
 use crate::component::Exports;
-use crate::engine::TICK;
 use crate::exchange::Exchange;
 use crate::failure::FailureKind;
+use crate::http_client::Outbound;
 use crate::log_budget::LogBudget;
 use crate::plugin::{Limits, Plugin, StartError};
 use crate::stdio::LogStream;
+use crate::stopwatch::{Stopwatch, ticks};
 
 /// A mistake in a plugin's configuration, as the plugin itself found it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,6 +39,8 @@ pub(crate) struct State {
     pub(crate) body_of: Option<(Arc<str>, Arc<str>)>,
     pub(crate) log_budget: LogBudget,
     pub(crate) clock: Clock,
+    pub(crate) outbound: Outbound,
+    pub(crate) stopwatch: Arc<Stopwatch>,
     memory: MemoryLimit,
     wasi: WasiCtx,
     table: ResourceTable,
@@ -114,6 +117,7 @@ struct Calls {
 
 pub(crate) struct Instance {
     store: Store<State>,
+    stopwatch: Arc<Stopwatch>,
     calls: Calls,
     limits: Limits,
     /// Every call has to run on a fiber, because an import may wait.
@@ -125,19 +129,29 @@ pub(crate) struct Instance {
 
 impl Instance {
     /// Makes an instance that is not configured yet.
-    pub(crate) async fn new(plugin: &Plugin) -> Result<Self, StartError> {
+    pub(crate) async fn new(plugin: &Plugin, outbound: Outbound) -> Result<Self, StartError> {
         let component = plugin.component();
         let limits = plugin.limits();
-        let mut store = Store::new(component.pre.engine(), State::new(plugin));
+        let stopwatch = Arc::new(Stopwatch::new());
+        let state = State::new(plugin, outbound, stopwatch.clone());
+        let mut store = Store::new(component.pre.engine(), state);
         store.limiter(|state| &mut state.memory);
         store.set_epoch_deadline(ticks(limits.start));
+        stopwatch.start(limits.start);
+        if component.waits {
+            store.epoch_deadline_callback(|store| Ok(store.data().stopwatch.overdue()));
+        }
         let made = match component.waits {
-            true => in_time(limits.start, component.pre.instantiate_async(&mut store)).await,
+            true => {
+                let making = component.pre.instantiate_async(&mut store);
+                stopwatch.bound(making).await
+            }
             false => component.pre.instantiate(&mut store),
         };
         match made.and_then(|wasm| Calls::find(&mut store, &wasm, &component.exports)) {
             Ok(calls) => Ok(Self {
                 store,
+                stopwatch,
                 calls,
                 limits,
                 waits: component.waits,
@@ -257,7 +271,10 @@ impl Instance {
         let deadline = self.limits.deadline;
         self.enter(Phase::Other("transform.drop"), deadline);
         let dropped = match self.waits {
-            true => in_time(deadline, transform.resource_drop_async(&mut self.store)).await,
+            true => {
+                let dropping = transform.resource_drop_async(&mut self.store);
+                self.stopwatch.bound(dropping).await
+            }
             false => transform.resource_drop(&mut self.store),
         };
         self.leave(dropped, deadline).1
@@ -277,7 +294,10 @@ impl Instance {
     {
         self.enter(phase, deadline);
         let called = match self.waits {
-            true => in_time(deadline, function.call_async(&mut self.store, params)).await,
+            true => {
+                let calling = function.call_async(&mut self.store, params);
+                self.stopwatch.bound(calling).await
+            }
             false => function.call(&mut self.store, params),
         };
         self.leave(called, deadline)
@@ -286,6 +306,9 @@ impl Instance {
     fn enter(&mut self, phase: Phase, deadline: Duration) {
         self.entered = true;
         self.store.set_epoch_deadline(ticks(deadline));
+        if self.waits {
+            self.stopwatch.start(deadline);
+        }
         let state = self.store.data_mut();
         state.phase = phase;
         state.memory.exceeded = false;
@@ -351,7 +374,7 @@ where
 }
 
 impl State {
-    fn new(plugin: &Plugin) -> Self {
+    fn new(plugin: &Plugin, outbound: Outbound, stopwatch: Arc<Stopwatch>) -> Self {
         let limits = plugin.limits();
         let log = |stream| LogStream {
             plugin: plugin.name().clone(),
@@ -369,6 +392,8 @@ impl State {
             body_of: None,
             log_budget: LogBudget::new(limits.log_lines),
             clock: plugin.clock().clone(),
+            outbound,
+            stopwatch,
             memory: MemoryLimit {
                 bytes: limits.memory,
                 used: 0,
@@ -387,26 +412,6 @@ impl Phase {
             Self::Other(call) => unreachable!("{call} was not entered with an exchange"),
         }
     }
-}
-
-/// The epoch bounds how long a guest computes, this how long its imports wait.
-async fn in_time<T>(
-    limit: Duration,
-    call: impl Future<Output = wasmtime::Result<T>>,
-) -> wasmtime::Result<T> {
-    match tokio::time::timeout(limit, call).await {
-        Ok(called) => called,
-        Err(_) => Err(Trap::Interrupt.into()),
-    }
-}
-
-/// Deadlines are counted in whole ticks, and the current one has already begun.
-fn ticks(limit: Duration) -> u64 {
-    let ticks = limit.as_nanos().div_ceil(TICK.as_nanos());
-    u64::try_from(ticks)
-        .unwrap_or(u64::MAX / 2)
-        .saturating_add(1)
-        .min(u64::MAX / 2)
 }
 
 fn flatten<T>(result: Result<Fallible<T>, FailureKind>) -> Result<T, FailureKind> {

@@ -32,10 +32,13 @@ mod quarantine;
 mod counts;
 
 mod instance;
+mod stopwatch;
 
 mod imports;
 
 mod clock;
+mod http_client;
+mod origin;
 
 mod head;
 mod log_budget;
@@ -59,7 +62,9 @@ pub use engine::{Runtime, RuntimeError};
 pub use exchange::{Attributes, Exchange, Facts, HeadLimits, ResponseHead, Scheme};
 pub use failure::{FailureKind, PluginFailure};
 pub use head::is_authority;
+pub use http_client::{HttpClient, HttpGrant, SendError, Sending};
 pub use instance::ConfigError;
+pub use origin::Origin;
 pub use plugin::{Limits, Plugin, StartError};
 pub use transform::BodyTransform;
 pub use verdict::{FileReply, NotFound, Reply, ReplyBody, Verdict};

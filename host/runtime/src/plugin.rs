@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::clock::Clock;
 use crate::component::{Component, Hooks};
 use crate::failure::FailureKind;
+use crate::http_client::{HttpGrant, Outbound};
 use crate::instance::{ConfigError, Instance};
 
 /// What one plugin may use up.
@@ -46,7 +47,11 @@ pub struct Plugin {
     component: Arc<Component>,
     config: Secret,
     limits: Limits,
+<<<<<<< HEAD
     clock: Clock,
+=======
+    http: Option<HttpGrant>,
+>>>>>>> refs/h/endpoint
 }
 
 /// A configuration may hold tokens; it never shows in a log.
@@ -91,6 +96,7 @@ impl Plugin {
             config: Secret(config),
             limits,
             clock: Clock::default(),
+            http: None,
         }
     }
 
@@ -104,6 +110,13 @@ impl Plugin {
     /// The clock that its instances read.
     pub fn clock(&self) -> &Clock {
         &self.clock
+    }
+
+    /// Lets it send requests of its own (`grant.http-client`). Without, every one is refused.
+    #[must_use]
+    pub fn with_http_client(mut self, grant: HttpGrant) -> Self {
+        self.http = Some(grant);
+        self
     }
 
     /// The name in the operator's configuration.
@@ -132,12 +145,18 @@ impl Plugin {
     ///
     /// When the plugin traps or exceeds a limit.
     pub async fn config_schema(&self) -> Result<String, StartError> {
-        Instance::new(self).await?.config_schema().await
+        let mut instance = Instance::new(self, Outbound::new(None)).await?;
+        instance.config_schema().await
+    }
+
+    /// What the instances of one worker share to send requests.
+    pub(crate) fn outbound(&self) -> Outbound {
+        Outbound::new(self.http.clone())
     }
 
     /// A configured instance.
-    pub(crate) async fn start(&self) -> Result<Instance, StartError> {
-        let mut instance = Instance::new(self).await?;
+    pub(crate) async fn start(&self, outbound: Outbound) -> Result<Instance, StartError> {
+        let mut instance = Instance::new(self, outbound).await?;
         instance.configure(&self.config.0).await?;
         Ok(instance)
     }

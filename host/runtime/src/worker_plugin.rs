@@ -4,20 +4,21 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, Semaphore};
 use wasmtime::component::ResourceAny;
 
 use crate::bindings::RawVerdict;
 use crate::counts::{Hook, PluginCounts};
 use crate::exchange::Exchange;
 use crate::failure::{FailureKind, PluginFailure};
+use crate::http_client::Outbound;
 use crate::instance::Instance;
 use crate::plugin::{Plugin, StartError};
 use crate::quarantine::Quarantine;
 use crate::transform::BodyTransform;
 use crate::verdict::{Reply, Verdict};
 
-/// Instances that one plugin may have on one worker. More than one are in use only while calls wait in WASI.
+/// Instances that one plugin may have on one worker. More than one are in use only while calls wait in an import.
 const MAX_INSTANCES: usize = 16;
 
 /// A plugin's instances on one worker.
@@ -27,7 +28,12 @@ const MAX_INSTANCES: usize = 16;
 #[derive(Debug)]
 pub struct WorkerPlugin {
     plugin: Arc<Plugin>,
+    outbound: Outbound,
     slots: RefCell<Vec<Rc<Slot>>>,
+    /// A hook call that may wait takes one, so that it finds an instance that is free, and not the one whose call
+    /// happens to take longest.
+    calls: Semaphore,
+    most: usize,
     quarantine: RefCell<Quarantine>,
     counts: Arc<PluginCounts>,
 }
@@ -53,9 +59,14 @@ impl WorkerPlugin {
     ///
     /// When the plugin refuses its configuration, traps or exceeds a limit.
     pub async fn start(plugin: Arc<Plugin>) -> Result<Self, StartError> {
-        let first = Rc::new(Slot::new(plugin.start().await?));
+        let outbound = plugin.outbound();
+        let most = outbound.concurrency().max(MAX_INSTANCES);
+        let first = Rc::new(Slot::new(plugin.start(outbound.clone()).await?));
         Ok(Self {
+            calls: Semaphore::new(most),
+            most,
             plugin,
+            outbound,
             slots: RefCell::new(vec![first]),
             quarantine: RefCell::default(),
             counts: Arc::default(),
@@ -106,6 +117,10 @@ impl WorkerPlugin {
             Box<Exchange>,
         ) -> (Box<Exchange>, Result<RawVerdict, FailureKind>),
     ) -> (Box<Exchange>, Result<Verdict, PluginFailure>) {
+        let _turn = match self.plugin.component().waits {
+            true => Some(self.calls.acquire().await.expect("nobody closes it")),
+            false => None,
+        };
         loop {
             let slot = match self.slot().await {
                 Ok(slot) => slot,
@@ -152,18 +167,21 @@ impl WorkerPlugin {
         let (free, count) = {
             let mut slots = self.slots.borrow_mut();
             slots.retain(|slot| state(slot) != Some(false));
-            let free = slots.iter().find(|slot| state(slot) == Some(true));
-            (free.cloned(), slots.len())
+            let mut free = slots.iter().filter(|slot| state(slot) == Some(true));
+            // A call whose client leaves costs its instance, which should not take the bodies of others with it.
+            let whole = !self.plugin.component().sends_requests() || slots.len() >= self.most;
+            let spare = |slot: &&Rc<Slot>| whole || Rc::strong_count(slot) == 1;
+            (free.find(spare).cloned(), slots.len())
         };
         match free {
             Some(slot) => Ok(slot),
-            None if count < MAX_INSTANCES => self.another().await,
+            None if count < self.most => self.another().await,
             None => Ok(self.slots.borrow()[0].clone()),
         }
     }
 
     async fn another(&self) -> Result<Rc<Slot>, FailureKind> {
-        let slot = match self.plugin.start().await {
+        let slot = match self.plugin.start(self.outbound.clone()).await {
             Ok(instance) => Rc::new(Slot::new(instance)),
             Err(error) => {
                 self.note_fatal_failure();

@@ -46,6 +46,7 @@ mod tests {
             [
                 "allow-list",
                 "bearer-auth",
+                "cdp-endpoint",
                 "cdp-urls",
                 "connection-close",
                 "host-rewrite",

@@ -61,6 +61,7 @@ mod export;
 mod failure;
 mod guest;
 mod head;
+pub mod http_client;
 pub mod log;
 mod plugin;
 mod reply;

@@ -4,10 +4,14 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
+use bytes::Bytes;
+use http::{Request, Response};
 use witgate_build::Build;
-use witgate_runtime::{ConfigError, Hooks, Limits, LoadError, Runtime};
+use witgate_runtime::{
+    ConfigError, Hooks, HttpGrant, Limits, LoadError, Runtime, SendError, StartError,
+};
 
-use crate::Plugin;
+use crate::{Plugin, http_client};
 
 /// Run time of one call unless a test sets another.
 const PATIENT: Duration = Duration::from_secs(5);
@@ -17,6 +21,7 @@ const PATIENT: Duration = Duration::from_secs(5);
 pub struct Component {
     compiled: Arc<witgate_runtime::Component>,
     limits: Limits,
+    http: Option<HttpGrant>,
 }
 
 impl Component {
@@ -75,7 +80,11 @@ impl Component {
             deadline: PATIENT,
             ..Limits::default()
         };
-        Ok(Self { compiled, limits })
+        Ok(Self {
+            compiled,
+            limits,
+            http: None,
+        })
     }
 
     /// The same component under other limits. Unless set, those that an operator gets by default, except that a call may
@@ -83,6 +92,24 @@ impl Component {
     #[must_use]
     pub fn limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
+        self
+    }
+
+    /// Grants it requests to these origins (`http://127.0.0.1:9223`), which `answer` answers in place of a network: with
+    /// a response, or with what kept one from coming. What the runtime refuses does not reach it.
+    ///
+    /// `answer` gets the request as it would be sent, the URI with path and query alone. A response's body may have 1 MiB.
+    ///
+    /// # Panics
+    ///
+    /// When an origin is none.
+    #[must_use]
+    pub fn answering(
+        mut self,
+        origins: &[&str],
+        answer: impl Fn(&Request<Bytes>) -> Result<Response<Bytes>, SendError> + Send + Sync + 'static,
+    ) -> Self {
+        self.http = Some(http_client::grant(origins, answer));
         self
     }
 
@@ -97,7 +124,7 @@ impl Component {
     ///
     /// When the plugin refuses the configuration, traps or exceeds a limit.
     pub fn start(&self, config: &str) -> Plugin {
-        Plugin::start(self.compiled.clone(), config, self.limits).unwrap_or_else(|(error, log)| {
+        self.try_start(config).unwrap_or_else(|(error, log)| {
             let mistakes = mistakes_of(&error);
             panic!(
                 "{error}{}",
@@ -116,7 +143,7 @@ impl Component {
     ///
     /// When it has nothing against it, traps or exceeds a limit.
     pub fn config_errors(&self, config: &str) -> Vec<ConfigError> {
-        match Plugin::start(self.compiled.clone(), config, self.limits) {
+        match self.try_start(config) {
             Ok(_) => panic!("the plugin takes the configuration {config}"),
             Err((error, log)) => match mistakes_of(&error) {
                 [] => panic!("{error}{log}"),
@@ -126,10 +153,21 @@ impl Component {
     }
 }
 
-fn mistakes_of(error: &witgate_runtime::StartError) -> &[ConfigError] {
+impl Component {
+    fn try_start(&self, config: &str) -> Result<Plugin, (StartError, String)> {
+        Plugin::start(
+            self.compiled.clone(),
+            config,
+            self.limits,
+            self.http.clone(),
+        )
+    }
+}
+
+fn mistakes_of(error: &StartError) -> &[ConfigError] {
     match error {
-        witgate_runtime::StartError::Config(mistakes) => mistakes,
-        witgate_runtime::StartError::Failed(_) => &[],
+        StartError::Config(mistakes) => mistakes,
+        StartError::Failed(_) => &[],
     }
 }
 

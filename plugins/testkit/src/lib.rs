@@ -20,11 +20,13 @@
 //! What the kit cannot do panics, with the plugin's log lines in the message, so that a test reads without error
 //! handling. The plugin's own failures come back as values from the functions that start with `try_`.
 //!
-//! Whatever needs a socket, a file or an upstream is not here: a reply that names a file is asserted as such.
+//! Whatever needs a socket, a file or an upstream is not here: a reply that names a file is asserted as such, and a
+//! request that the plugin sends is answered by the test ([`Component::answering`]).
 
 mod body;
 mod component;
 mod exchange;
+mod http_client;
 mod log;
 mod plugin;
 mod verdict;
@@ -36,5 +38,5 @@ pub use log::LogLine;
 pub use plugin::{PLUGIN_NAME, Plugin};
 pub use verdict::Verdict;
 pub use witgate_runtime::{
-    ConfigError, FailureKind, FileReply, Limits, PluginFailure, Reply, ReplyBody, Scheme,
+    ConfigError, FailureKind, FileReply, Limits, PluginFailure, Reply, ReplyBody, Scheme, SendError,
 };

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::runtime::{Builder, Runtime};
 use tracing::Dispatch;
-use witgate_runtime::{Clock, Limits, PluginFailure, StartError, WorkerPlugin};
+use witgate_runtime::{Clock, HttpGrant, Limits, PluginFailure, StartError, WorkerPlugin};
 
 use crate::log::Log;
 use crate::{Exchange, LogLine, Verdict};
@@ -33,11 +33,15 @@ impl Plugin {
         component: Arc<witgate_runtime::Component>,
         config: &str,
         limits: Limits,
+        http: Option<HttpGrant>,
     ) -> Result<Self, (StartError, String)> {
         let stage = Stage::new();
-        let plugin =
+        let mut plugin =
             witgate_runtime::Plugin::new(PLUGIN_NAME.into(), component, config.to_owned(), limits)
                 .with_clock(Clock::standing());
+        if let Some(grant) = http {
+            plugin = plugin.with_http_client(grant);
+        }
         match stage.run(WorkerPlugin::start(Arc::new(plugin))) {
             Ok(worker) => Ok(Self {
                 worker: Rc::new(worker),

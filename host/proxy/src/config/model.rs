@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 use ipnet::IpNet;
+use witgate_runtime::Origin;
 
 use super::Location;
 
@@ -340,6 +341,8 @@ impl ConfigLocations {
 pub struct Grant {
     /// `files = [{ path = "state", as = "/snapshots" }]`: directories that `file` replies may come from.
     pub files: Vec<FileGrant>,
+    /// `http-client = { origins = ["http://127.0.0.1:9223"] }`: origins that it may send requests to.
+    pub http_client: Option<HttpClientGrant>,
 }
 
 /// One entry of `grant.files`.
@@ -351,6 +354,19 @@ pub struct FileGrant {
     pub mount: Box<str>,
     /// Where it stands in the file.
     pub location: Location,
+}
+
+/// `grant.http-client`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HttpClientGrant {
+    /// `origins`: where to, each a scheme, a host and a port.
+    pub origins: Vec<Origin>,
+    /// `timeout`: for all requests of one hook call together. Default `2s`.
+    pub timeout: Duration,
+    /// `body-size`: bytes of a request's and of a response's body. Default `1MiB`.
+    pub body_size: usize,
+    /// `concurrency`: requests under way at once, on each worker. Default 16.
+    pub concurrency: usize,
 }
 
 /// `[plugin.NAME.limits]`

@@ -125,7 +125,8 @@ fn read_grant(section: &mut Section<'_>) -> Option<Grant> {
             ),
         }
     }
-    Some(Grant { files })
+    let http_client = section.optional("http-client", table(super::http_grant::read));
+    Some(Grant { files, http_client })
 }
 
 fn read_file_grant(section: &mut Section<'_>) -> Option<(FileGrant, Located<String>)> {

@@ -1,0 +1,92 @@
+//! Requests that plugins send themselves: the sockets behind the contract's `http-client`.
+//!
+//! Each request has a connection of its own, which ends with it. The connection is driven by the call that waits for
+//! the response, so that dropping the call leaves nothing behind.
+
+use std::net::IpAddr;
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+use witgate_runtime::{HttpClient, Origin, SendError, Sending};
+
+use crate::head::remove_hop_by_hop;
+use crate::listener;
+
+/// Sends on the event loop of whichever worker calls.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Client;
+
+/// Bytes of a response's head, and its fields: what a listener takes from a client by default.
+const HEAD_SIZE: usize = 64 << 10;
+const HEADERS: usize = 100;
+
+impl HttpClient for Client {
+    fn send(&self, origin: Origin, request: Request<Bytes>, body_size: usize) -> Sending {
+        Box::pin(send(origin, request, body_size))
+    }
+}
+
+async fn send(
+    origin: Origin,
+    request: Request<Bytes>,
+    body_size: usize,
+) -> Result<Response<Bytes>, SendError> {
+    let stream = dial(&origin)
+        .await
+        .map_err(|error| SendError::Connect(format!("{origin}: {error}")))?;
+    let (mut sender, connection) = http1::Builder::new()
+        .max_headers(HEADERS)
+        .max_buf_size(HEAD_SIZE)
+        .handshake(TokioIo::new(stream))
+        .await
+        .map_err(|error| broken(&error))?;
+    let exchange = async {
+        let response = sender.send_request(request.map(Full::new)).await;
+        receive(response.map_err(|error| broken(&error))?, body_size).await
+    };
+    let mut exchange = std::pin::pin!(exchange);
+    tokio::select! {
+        response = exchange.as_mut() => response,
+        // What is wrong with the connection, the exchange says as well, and what had been read before it.
+        _ended = connection => exchange.await,
+    }
+}
+
+async fn receive(
+    response: Response<hyper::body::Incoming>,
+    body_size: usize,
+) -> Result<Response<Bytes>, SendError> {
+    let (mut head, body) = response.into_parts();
+    if head.status.is_informational() {
+        let status = head.status.as_u16();
+        return Err(SendError::Broken(format!("a {status} is no answer")));
+    }
+    remove_hop_by_hop(&mut head.headers);
+    let body = match Limited::new(body, body_size).collect().await {
+        Ok(body) => body.to_bytes(),
+        Err(error) if error.is::<LengthLimitError>() => return Err(SendError::TooLarge),
+        Err(error) => return Err(SendError::Broken(error.to_string())),
+    };
+    Ok(Response::from_parts(head, body))
+}
+
+/// An address is used as it stands, a name is resolved each time.
+async fn dial(origin: &Origin) -> std::io::Result<TcpStream> {
+    let stream = match origin.host().parse::<IpAddr>() {
+        Ok(address) => TcpStream::connect((address, origin.port())).await?,
+        Err(_) => TcpStream::connect((origin.host(), origin.port())).await?,
+    };
+    listener::tune(&stream)?;
+    Ok(stream)
+}
+
+fn broken(error: &hyper::Error) -> SendError {
+    SendError::Broken(match std::error::Error::source(error) {
+        Some(cause) => format!("{error}: {cause}"),
+        None => error.to_string(),
+    })
+}
