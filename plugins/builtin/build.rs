@@ -7,7 +7,7 @@ use std::{env, fs, process};
 use witgate_build::{Build, Component};
 
 /// Each is a package in a folder of the same name beside this one.
-const PLUGINS: [&str; 6] = [
+const PLUGINS: [&str; 7] = [
     "allow-list",
     "bearer-auth",
     "cdp-endpoint",

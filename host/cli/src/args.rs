@@ -26,7 +26,8 @@ pub(crate) enum Command {
     /// Serve a configuration until SIGTERM or SIGINT
     ///
     /// Everything is checked before anything is bound. The first signal stops accepting and lets what is under way
-    /// end, for at most `server.shutdown-grace`; a second one ends at once.
+    /// end, for at most `server.shutdown-grace`; a second one ends at once. SIGHUP, and a changed file that
+    /// `${file:…}` names, reload the configuration; one with an error in it changes nothing.
     Run(Run),
     /// Report everything that is wrong with a configuration, and start nothing
     ///
@@ -74,6 +75,9 @@ pub(crate) struct Run {
         env = "WITGATE_CONFIG"
     )]
     pub(crate) config: PathBuf,
+    /// Reload when the configuration or a component file changes, and not only on SIGHUP and for a changed secret
+    #[arg(long, env = "WITGATE_WATCH")]
+    pub(crate) watch: bool,
     #[command(flatten)]
     pub(crate) log: Log,
 }

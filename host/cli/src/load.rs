@@ -1,8 +1,11 @@
 //! A configuration file, read for both the proxy and Chromium, into one report of all problems.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use witgate_proxy::config::{CodeCache as CodeCacheSetting, Config, Document, Problems};
+use witgate_proxy::config::{
+    CodeCache as CodeCacheSetting, ComponentSource, Config, Document, Problems,
+};
 use witgate_proxy::{Builtins, Generation};
 use witgate_runtime::{CodeCache, Runtime};
 
@@ -25,27 +28,60 @@ pub(crate) const BUILTINS: Builtins = Builtins {
 pub(crate) struct Loaded {
     /// The file's name, for further reports.
     pub(crate) file: String,
+    /// What else it depends on.
+    pub(crate) files: Files,
     pub(crate) config: Config,
     pub(crate) chrome: Option<Chrome>,
 }
 
+/// The files that a configuration names.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Files {
+    /// By `${file:…}`.
+    pub(crate) secrets: BTreeSet<PathBuf>,
+    /// Of plugins.
+    pub(crate) components: BTreeSet<PathBuf>,
+}
+
+fn component_files(config: &Config) -> impl Iterator<Item = PathBuf> {
+    let plugins = config.plugins.values();
+    plugins.filter_map(|plugin| match &plugin.component {
+        ComponentSource::Path(path) => Some(path.clone()),
+        ComponentSource::Builtin(_) => None,
+    })
+}
+
 /// Reads a configuration. Warnings go to standard error.
 pub(crate) fn read(path: &Path) -> Result<Loaded, Ended> {
-    let document = Document::read(path).map_err(report)?;
+    let (loaded, warnings) = try_read(path, &mut Files::default()).map_err(report)?;
+    if !warnings.is_empty() {
+        eprint!("{}", warnings.render(color()));
+    }
+    Ok(loaded)
+}
+
+/// Reads a configuration, and gives the warnings with it. `files` gets all that it depends on as soon as that is
+/// known, so that they can be watched even when there is an error in one.
+pub(crate) fn try_read(path: &Path, files: &mut Files) -> Result<(Loaded, Problems), Problems> {
+    let document = Document::read(path)?;
+    let secrets = document.files().iter().filter(|file| *file != path);
+    files.secrets.extend(secrets.cloned());
     let reader = document.reader();
     let mut root = reader.root();
     let config = Config::read(&mut root);
     let chrome = root.optional("chrome", chrome::read);
     root.finish();
-    let (config, warnings) = reader.finish(config).map_err(report)?;
-    if !warnings.is_empty() {
-        eprint!("{}", warnings.render(color()));
+    if let Some(config) = &config {
+        files.components.extend(component_files(config));
     }
-    Ok(Loaded {
+    let (config, warnings) = reader.finish(config)?;
+    let loaded = Loaded {
         file: path.display().to_string(),
+        files: files.clone(),
         config,
         chrome,
-    })
+    };
+    Ok((loaded, warnings))
 }
 
 /// The report of what is wrong, as the end of a command.
@@ -56,7 +92,16 @@ pub(crate) fn report(problems: Problems) -> Ended {
 /// Builds the generation that will serve.
 pub(crate) async fn build(file: &str, config: Config) -> Result<Generation, Ended> {
     let runtime = runtime(&config.server.code_cache)?;
-    let generation = Generation::build(file, config, &runtime, BUILTINS)
+    build_in(&runtime, file, config).await
+}
+
+/// As [`build`], in a sandbox that is there already.
+pub(crate) async fn build_in(
+    runtime: &Runtime,
+    file: &str,
+    config: Config,
+) -> Result<Generation, Ended> {
+    let generation = Generation::build(file, config, runtime, BUILTINS)
         .await
         .map_err(report)?;
     if !generation.warnings().is_empty() {
@@ -66,7 +111,7 @@ pub(crate) async fn build(file: &str, config: Config) -> Result<Generation, Ende
 }
 
 /// Sets up the sandbox. A code cache that cannot be used is no reason not to start.
-fn runtime(setting: &CodeCacheSetting) -> Result<Runtime, Ended> {
+pub(crate) fn runtime(setting: &CodeCacheSetting) -> Result<Runtime, Ended> {
     let directory = match setting {
         CodeCacheSetting::Off => None,
         CodeCacheSetting::Directory(directory) => Some(directory.clone()),

@@ -10,8 +10,10 @@ mod harvest;
 mod load;
 mod log;
 mod pull;
+mod reload;
 mod run;
 mod status;
+mod watch;
 
 use std::process::ExitCode;
 

@@ -8,7 +8,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
-use witgate_proxy::config::{Problem, Problems};
+use witgate_proxy::config::{Location, Problem, Problems};
 use witgate_proxy::{Admin, Server, StartError, Status};
 
 use crate::Ended;
@@ -16,11 +16,12 @@ use crate::args::Run;
 use crate::chrome::Claimed;
 use crate::load::{self, Loaded};
 use crate::log;
+use crate::reload::{self, Fixed, Reloads, Watched};
 
 pub(crate) fn run(args: &Run) -> Result<(), Ended> {
     let _flushes_the_log = log::start(&args.log)?;
     let loaded = load::read(&args.config)?;
-    runtime()?.block_on(serve(loaded))
+    runtime()?.block_on(serve(args, loaded))
 }
 
 /// The event loop beside the workers: signals, Chromium, harvests.
@@ -34,14 +35,18 @@ pub(crate) fn runtime() -> Result<tokio::runtime::Runtime, Ended> {
         .map_err(Ended::because)
 }
 
-async fn serve(loaded: Loaded) -> Result<(), Ended> {
+async fn serve(args: &Run, loaded: Loaded) -> Result<(), Ended> {
     let mut signals = Signals::new()?;
+    let hangups = reload::hangups()?;
+    let watched = Watched::new(args, loaded.files);
     let file = loaded.file;
     let chrome = loaded
         .chrome
         .map(|chrome| chrome.claim(&file))
         .transpose()?;
-    let generation = load::build(&file, loaded.config).await?;
+    let sandbox = load::runtime(&loaded.config.server.code_cache)?;
+    let started_with = Fixed::of(&loaded.config);
+    let generation = load::build_in(&sandbox, &file, loaded.config).await?;
     let config = generation.config();
     let drain_delay = config.server.drain_delay;
     let admin = config.admin.as_ref().map(Admin::bind).transpose();
@@ -62,7 +67,19 @@ async fn serve(loaded: Loaded) -> Result<(), Ended> {
         tokio::spawn(admin.serve(status.clone()));
     }
     let chrome = chrome.map(Chrome::start);
-    let stopped = until_stopped(server, &status, drain_delay, &mut signals).await;
+    let reloads = Reloads {
+        runtime: sandbox,
+        server: server.reload(),
+        hangups,
+        watched,
+        started_with,
+    };
+    let end = End {
+        status,
+        drain_delay,
+        reloads: tokio::spawn(reloads.run()),
+    };
+    let stopped = until_stopped(server, &mut signals, end).await;
     if let Some(chrome) = chrome {
         chrome.stop().await;
     }
@@ -70,13 +87,15 @@ async fn serve(loaded: Loaded) -> Result<(), Ended> {
     stopped
 }
 
-/// Waits for a signal, then for the server to drain; a second signal cuts that short.
-async fn until_stopped(
-    server: Server,
-    status: &Status,
+/// What changes when a stop is asked for, before the listeners close.
+struct End {
+    status: Arc<Status>,
     drain_delay: Duration,
-    signals: &mut Signals,
-) -> Result<(), Ended> {
+    reloads: JoinHandle<()>,
+}
+
+/// Waits for a signal, then for the server to drain; a second signal cuts that short.
+async fn until_stopped(server: Server, signals: &mut Signals, end: End) -> Result<(), Ended> {
     let stop = server.stop();
     let mut ended = tokio::task::spawn_blocking(move || server.join());
     let mut asked = false;
@@ -92,10 +111,11 @@ async fn until_stopped(
             }
             name = signals.next() => match asked {
                 false => {
-                    tracing::info!(signal = name, ?drain_delay, "stopping: not ready any more");
+                    tracing::info!(signal = name, drain_delay = ?end.drain_delay, "stopping: not ready any more");
                     asked = true;
-                    status.drain();
-                    drain.as_mut().reset(Instant::now() + drain_delay);
+                    end.status.drain();
+                    end.reloads.abort();
+                    drain.as_mut().reset(Instant::now() + end.drain_delay);
                 }
                 true => {
                     tracing::warn!(signal = name, "stopping now");
@@ -108,17 +128,20 @@ async fn until_stopped(
 
 fn explain(file: &str, error: StartError) -> Ended {
     match &error {
-        StartError::Bind { location, .. } => {
-            let mut problems = Problems::new(file);
-            problems.add(Problem::error(
-                location.clone(),
-                "listener.bind",
-                error.to_string(),
-            ));
-            load::report(problems)
-        }
+        StartError::Bind { .. } => load::report(problems(file, &error)),
         StartError::Worker(_) => Ended::because(error),
     }
+}
+
+/// Why a generation cannot be served, at the line that decides it.
+pub(crate) fn problems(file: &str, error: &StartError) -> Problems {
+    let (location, key) = match error {
+        StartError::Bind { location, .. } => (location.clone(), "listener.bind"),
+        StartError::Worker(_) => (Location::of_file(file), ""),
+    };
+    let mut problems = Problems::new(file);
+    problems.add(Problem::error(location, key, error.to_string()));
+    problems
 }
 
 /// SIGTERM and SIGINT.

@@ -55,6 +55,7 @@ pub mod shape;
 
 mod section;
 
+mod content;
 mod document;
 mod interpolate;
 mod secret;
@@ -73,6 +74,7 @@ mod corpus;
 #[cfg(test)]
 mod robustness;
 
+pub use content::{Change, Contents, Part};
 pub use document::Document;
 pub use location::Location;
 pub use model::*;

@@ -19,6 +19,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use crate::config::ListenerLimits;
 use crate::exchange;
+use crate::listener::WorkerListener;
 use crate::worker::Worker;
 
 /// Whom a connection is with.
@@ -28,7 +29,7 @@ pub(crate) struct Peer {
     pub(crate) listener: Arc<str>,
 }
 
-/// What the exchanges of one connection have in common.
+/// What an exchange is served with: a generation, and what its connection has to do with it.
 #[derive(Debug)]
 pub(crate) struct Context {
     pub(crate) worker: Rc<Worker>,
@@ -39,13 +40,20 @@ pub(crate) struct Context {
 }
 
 /// Serves a connection to its end. The permit is one of the listener's `limits.connections`.
-pub(crate) async fn serve(context: Context, stream: TcpStream, permit: OwnedSemaphorePermit) {
+///
+/// Each request is served by the generation that is current when it comes; the limits on heads and on idleness are
+/// those of the connection's beginning.
+pub(crate) async fn serve(
+    listener: Rc<WorkerListener>,
+    address: SocketAddr,
+    stream: TcpStream,
+    permit: OwnedSemaphorePermit,
+) {
     let activity = Arc::new(Activity::new());
-    let limits = context.limits.clone();
-    let mut stop = context.worker.tasks.stop_requested();
-    let context = Rc::new(context);
+    let limits = listener.limits();
+    let mut stop = listener.end_requested();
     let service = service_fn(|request| {
-        let (context, activity) = (context.clone(), activity.clone());
+        let (context, activity) = (Rc::new(listener.context(address)), activity.clone());
         activity.busy();
         async move {
             let mut response = exchange::serve(context, request).await;
@@ -70,7 +78,7 @@ pub(crate) async fn serve(context: Context, stream: TcpStream, permit: OwnedSema
         tokio::select! {
             ended = connection.as_mut() => {
                 if let Err(error) = ended {
-                    tracing::debug!(client = %context.peer.address, %error, "connection ended");
+                    tracing::debug!(client = %address, %error, "connection ended");
                 }
                 break;
             }
@@ -85,7 +93,7 @@ pub(crate) async fn serve(context: Context, stream: TcpStream, permit: OwnedSema
                     clock.as_mut().reset(tokio::time::Instant::now() + limits.header_timeout);
                 }
                 Overdue::Head => {
-                    tracing::debug!(client = %context.peer.address, "connection closed: no whole request head in time");
+                    tracing::debug!(client = %address, "connection closed: no whole request head in time");
                     break;
                 }
             }

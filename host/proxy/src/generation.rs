@@ -6,11 +6,9 @@ use std::sync::Arc;
 
 use cap_std::ambient_authority;
 use cap_std::fs::Dir;
-use witgate_runtime::{
-    Component, HttpGrant, Limits, LoadError, Plugin, Runtime, StartError, WorkerPlugin,
-};
+use witgate_runtime::{Component, HttpGrant, Limits, LoadError, Plugin, Runtime, StartError};
 
-use crate::config::{self, ComponentSource, Config, OnFailure, Problem, Problems};
+use crate::config::{self, Change, ComponentSource, Config, OnFailure, Part, Problem, Problems};
 use crate::file::Mount;
 use crate::outbound;
 use crate::router::Router;
@@ -42,6 +40,9 @@ pub struct Generation {
     /// By route.
     pub(crate) upgrades: Vec<Arc<UpgradeLimits>>,
     warnings: Problems,
+    components: BTreeMap<Arc<str>, (ComponentSource, Arc<Component>)>,
+    /// How many workers there are, whatever this configuration says: they are those of the first generation.
+    workers: usize,
 }
 
 /// A plugin whose component fits and who took its configuration.
@@ -67,9 +68,45 @@ impl Generation {
         runtime: &Runtime,
         builtins: Builtins,
     ) -> Result<Self, Problems> {
+        Self::build_after(None, file, config, runtime, builtins).await
+    }
+
+    /// Builds the generation that is to follow this one, as [`build`](Self::build) does.
+    ///
+    /// What is the same in both is taken over: a component whose file has not changed is not compiled again; a plugin
+    /// with the same component and table keeps its instances, and an upstream with the same table its connections
+    /// and what is known of its health.
+    ///
+    /// # Errors
+    ///
+    /// As those of [`build`](Self::build). This generation is as it was.
+    pub async fn build_next(
+        &self,
+        file: &str,
+        config: Config,
+        runtime: &Runtime,
+        builtins: Builtins,
+    ) -> Result<Self, Problems> {
+        Self::build_after(Some(self), file, config, runtime, builtins).await
+    }
+
+    async fn build_after(
+        previous: Option<&Self>,
+        file: &str,
+        config: Config,
+        runtime: &Runtime,
+        builtins: Builtins,
+    ) -> Result<Self, Problems> {
         let mut problems = Problems::new(file);
         let mut plugins = BTreeMap::new();
-        for (component, plugin) in components(&config, runtime, builtins)
+        let mut used = BTreeMap::new();
+        // Workers that serve already get their instances made; others make them side by side, of which one is made
+        // here on trial.
+        let (workers, instances) = match previous {
+            Some(old) => (old.workers, old.workers),
+            None => (config.server.workers, 1),
+        };
+        for (component, plugin) in components(previous, &config, runtime, builtins)
             .into_iter()
             .zip(config.plugins.values())
         {
@@ -79,7 +116,14 @@ impl Generation {
                     .for_each(|problem| problems.add(problem));
             }
             let loaded = match component {
-                Ok(component) => load(plugin, component).await,
+                Ok(component) => {
+                    let from = (plugin.component.clone(), component.clone());
+                    used.insert(plugin.name.clone(), from);
+                    match previous.and_then(|old| old.unchanged(&config, plugin, &component)) {
+                        Some(running) => take_over(plugin, running),
+                        None => load(plugin, component, instances).await,
+                    }
+                }
                 Err(problem) => Err(vec![*problem]),
             };
             match loaded {
@@ -93,10 +137,9 @@ impl Generation {
         let router = Router::new(config.listeners.len(), &config.routes);
         let upstreams = (config.upstreams.iter())
             .map(|(name, upstream)| {
-                (
-                    name.clone(),
-                    Arc::new(Shared::new(name.clone(), upstream.clone())),
-                )
+                let same = previous.and_then(|old| old.unchanged_upstream(&config, name));
+                let new = || Arc::new(Shared::new(name.clone(), upstream.clone()));
+                (name.clone(), same.unwrap_or_else(new))
             })
             .collect();
         let upgrades = (config.routes.iter())
@@ -109,12 +152,59 @@ impl Generation {
             upstreams,
             upgrades,
             warnings: problems,
+            components: used,
+            workers,
         })
     }
 
     /// What is perhaps not meant as it stands, for people; empty as a rule.
     pub fn warnings(&self) -> &Problems {
         &self.warnings
+    }
+
+    /// The plugin as it runs now, if nothing about it is different in `config`.
+    fn unchanged(
+        &self,
+        config: &Config,
+        plugin: &config::Plugin,
+        component: &Arc<Component>,
+    ) -> Option<&Loaded> {
+        let (_, running) = self.components.get(&plugin.name)?;
+        let contents = &self.config.contents;
+        let same = Arc::ptr_eq(running, component)
+            && contents.agree_on(&config.contents, Part::Plugin, &plugin.name);
+        self.plugins.get(&plugin.name).filter(|_| same)
+    }
+
+    fn unchanged_upstream(&self, config: &Config, name: &str) -> Option<Arc<Shared>> {
+        let contents = &self.config.contents;
+        let same = contents.agree_on(&config.contents, Part::Upstream, name);
+        self.upstreams.get(name).filter(|_| same).cloned()
+    }
+
+    /// A component that was loaded already, by where it is from.
+    fn component(&self, source: &ComponentSource) -> Option<&Arc<Component>> {
+        let mut components = self.components.values();
+        components
+            .find(|(other, _)| other == source)
+            .map(|(_, component)| component)
+    }
+
+    /// What `next` changes, plugins with a new component file included.
+    pub(crate) fn changes(&self, next: &Self) -> Vec<(Part, Arc<str>, Change)> {
+        let mut changes = self.config.contents.changes(&next.config.contents);
+        for (name, loaded) in &next.plugins {
+            let listed = |(part, other, _): &(Part, Arc<str>, Change)| {
+                *part == Part::Plugin && other == name
+            };
+            let running = self.plugins.get(name);
+            if running.is_some_and(|running| !Arc::ptr_eq(&running.plugin, &loaded.plugin))
+                && !changes.iter().any(listed)
+            {
+                changes.push((Part::Plugin, name.clone(), Change::Changed));
+            }
+        }
+        changes
     }
 
     /// The configuration that it was built from.
@@ -125,6 +215,7 @@ impl Generation {
 
 /// Loads the components of all plugins, each file once, several at a time.
 fn components(
+    previous: Option<&Generation>,
     config: &Config,
     runtime: &Runtime,
     builtins: Builtins,
@@ -138,7 +229,7 @@ fn components(
     let loaded: Vec<Result<Arc<Component>, Unusable>> = std::thread::scope(|scope| {
         let threads: Vec<_> = sources
             .iter()
-            .map(|source| scope.spawn(|| component(source, runtime, builtins)))
+            .map(|source| scope.spawn(|| component(previous, source, runtime, builtins)))
             .collect();
         threads
             .into_iter()
@@ -167,6 +258,7 @@ enum Unusable {
 }
 
 fn component(
+    previous: Option<&Generation>,
     source: &ComponentSource,
     runtime: &Runtime,
     builtins: Builtins,
@@ -176,14 +268,19 @@ fn component(
             .map(Arc::new)
             .map_err(|e| Unusable::Unfit(Arc::new(e)))
     };
+    let running = previous.and_then(|old| old.component(source));
     match source {
+        ComponentSource::Builtin(_) if let Some(running) = running => Ok(running.clone()),
         ComponentSource::Builtin(name) => {
             load((builtins.find)(name).ok_or(Unusable::NoSuchBuiltin)?)
         }
         ComponentSource::Path(path) => {
             let bytes = std::fs::read(path)
                 .map_err(|e| Unusable::Unreadable(format!("{}: {e}", path.display())))?;
-            load(&bytes)
+            match running.filter(|running| running.is_of(&bytes)) {
+                Some(running) => Ok(running.clone()),
+                None => load(&bytes),
+            }
         }
     }
 }
@@ -215,7 +312,20 @@ impl Unusable {
     }
 }
 
-async fn load(plugin: &config::Plugin, component: Arc<Component>) -> Result<Loaded, Vec<Problem>> {
+/// A plugin that goes on as it is. Its directories are opened anew: others may stand at their paths by now.
+fn take_over(plugin: &config::Plugin, running: &Loaded) -> Result<Loaded, Vec<Problem>> {
+    Ok(Loaded {
+        plugin: running.plugin.clone(),
+        mounts: mounts(plugin)?.into(),
+        on_failure: plugin.on_failure,
+    })
+}
+
+async fn load(
+    plugin: &config::Plugin,
+    component: Arc<Component>,
+    instances: usize,
+) -> Result<Loaded, Vec<Problem>> {
     let mounts = mounts(plugin)?;
     let limits = Limits {
         deadline: plugin.limits.deadline,
@@ -240,9 +350,9 @@ async fn load(plugin: &config::Plugin, component: Arc<Component>) -> Result<Load
         });
     }
     let built = Arc::new(built);
-    // One instance on trial, so that a mistake is found before anything is bound.
-    match WorkerPlugin::start(built.clone()).await {
-        Ok(_) => Ok(Loaded {
+    // Now, so that a mistake is found before anything is bound or swapped.
+    match built.prepare(instances).await {
+        Ok(()) => Ok(Loaded {
             plugin: built,
             mounts: mounts.into(),
             on_failure: plugin.on_failure,

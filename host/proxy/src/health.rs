@@ -1,7 +1,7 @@
 //! Active health checks: one task for each endpoint, for all workers.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
 use http::{Request, StatusCode, header};
@@ -13,22 +13,26 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 use crate::config::{Endpoint, HealthCheck};
 use crate::upstream::{self, Shared};
 
-/// Starts the checks of an upstream, if it has any. They end with the worker that runs them.
+/// Starts the checks of an upstream, if it has any. They end with the worker that runs them, or once no generation
+/// uses the upstream any more.
 pub(crate) fn watch(shared: &Arc<Shared>) {
     let Some(check) = shared.config.health.clone() else {
         return;
     };
     for at in 0..shared.config.endpoints.len() {
-        tokio::task::spawn_local(watch_endpoint(shared.clone(), at, check.clone()));
+        tokio::task::spawn_local(watch_endpoint(Arc::downgrade(shared), at, check.clone()));
     }
 }
 
-async fn watch_endpoint(shared: Arc<Shared>, at: usize, check: HealthCheck) {
-    let endpoint = &shared.config.endpoints[at];
+async fn watch_endpoint(upstream: Weak<Shared>, at: usize, check: HealthCheck) {
     let mut clock = interval(check.interval);
     clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         clock.tick().await;
+        let Some(shared) = upstream.upgrade() else {
+            return;
+        };
+        let endpoint = &shared.config.endpoints[at];
         let found = match timeout(check.timeout, ask(endpoint, &check.path)).await {
             Ok(found) => found,
             Err(_) => Err(format!("no answer within {:?}", check.timeout)),

@@ -18,6 +18,7 @@
 
 pub mod config;
 mod generation;
+mod reload;
 mod server;
 mod worker;
 
@@ -60,4 +61,5 @@ mod admin;
 pub use admin::{Admin, Check, Status};
 pub use generation::{Builtins, Generation};
 pub use metrics::Metrics;
+pub use reload::{Reload, Reloaded};
 pub use server::{BoundListener, Server, StartError, Stop};

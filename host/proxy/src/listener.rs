@@ -1,5 +1,6 @@
 //! Listening sockets: bound before anything is served, one per worker, so that the kernel spreads connections.
 
+use std::cell::RefCell;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::rc::Rc;
@@ -8,11 +9,11 @@ use std::time::Duration;
 
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use tokio::net::TcpStream;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 
-use crate::config::Listener;
+use crate::config::{Listener, ListenerLimits};
 use crate::connection::{self, Context, Peer};
-use crate::worker::Worker;
+use crate::worker::{StopRequested, Worker};
 
 /// Connections that wait in the kernel to be accepted, for each worker; the kernel caps it (`somaxconn`).
 const BACKLOG: i32 = 4096;
@@ -36,6 +37,17 @@ pub(crate) struct Bound {
     pub(crate) address: SocketAddr,
     pub(crate) sockets: Vec<TcpListener>,
     pub(crate) permits: Arc<Semaphore>,
+}
+
+impl Bound {
+    /// What the next worker accepts with.
+    pub(crate) fn take(&mut self) -> (TcpListener, Arc<Semaphore>) {
+        let socket = self
+            .sockets
+            .pop()
+            .expect("a socket was bound for each worker");
+        (socket, self.permits.clone())
+    }
 }
 
 /// Binds a listener for so many workers.
@@ -83,6 +95,96 @@ fn socket(address: SocketAddr, shared: bool) -> io::Result<Socket> {
     Ok(socket)
 }
 
+/// A listener on this worker, and what its connections are served with now.
+#[derive(Debug)]
+pub(crate) struct WorkerListener {
+    /// The worker's part of the newest generation that has this listener, and the listener's index in it.
+    serving: RefCell<(Rc<Worker>, usize)>,
+    closed: watch::Sender<bool>,
+}
+
+impl WorkerListener {
+    /// Begins to accept.
+    pub(crate) fn open(
+        worker: &Rc<Worker>,
+        index: usize,
+        socket: TcpListener,
+        permits: Arc<Semaphore>,
+    ) -> Rc<Self> {
+        let listener = Rc::new(Self {
+            serving: RefCell::new((worker.clone(), index)),
+            closed: watch::Sender::new(false),
+        });
+        worker
+            .tasks
+            .spawn(accept(listener.clone(), socket, permits));
+        listener
+    }
+
+    /// Serves the requests that come from now on with another generation.
+    pub(crate) fn serve_with(&self, worker: Rc<Worker>, index: usize) {
+        self.serving.replace((worker, index));
+    }
+
+    /// Accepts nothing more. Idle connections are closed, the others when their exchange has ended.
+    pub(crate) fn close(&self) {
+        self.closed.send_replace(true);
+    }
+
+    fn serving(&self) -> (Rc<Worker>, usize) {
+        self.serving.borrow().clone()
+    }
+
+    fn name(&self) -> Arc<str> {
+        let (worker, index) = self.serving();
+        worker.listener(index).name.clone()
+    }
+
+    pub(crate) fn limits(&self) -> ListenerLimits {
+        let (worker, index) = self.serving();
+        worker.listener(index).limits.clone()
+    }
+
+    /// For a request of this peer that has come now.
+    pub(crate) fn context(&self, address: SocketAddr) -> Context {
+        let (worker, index) = self.serving();
+        let config = worker.listener(index);
+        Context {
+            peer: Peer {
+                address,
+                listener: config.name.clone(),
+            },
+            listener: index,
+            limits: config.limits.clone(),
+            worker,
+        }
+    }
+
+    /// Tells when the listener closes or the server stops.
+    pub(crate) fn end_requested(&self) -> EndRequested {
+        EndRequested {
+            stop: self.serving().0.tasks.stop_requested(),
+            closed: self.closed.subscribe(),
+        }
+    }
+}
+
+/// Tells a listener's tasks when to come to an end.
+pub(crate) struct EndRequested {
+    stop: StopRequested,
+    closed: watch::Receiver<bool>,
+}
+
+impl EndRequested {
+    pub(crate) async fn requested(&mut self) {
+        tokio::select! {
+            () = self.stop.requested() => {}
+            // An error would mean that the listener is gone, which is as good as closed.
+            _ = self.closed.wait_for(|closed| *closed) => {}
+        }
+    }
+}
+
 /// Options of every connection, either side.
 pub(crate) fn tune(stream: &TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
@@ -93,14 +195,12 @@ pub(crate) fn tune(stream: &TcpStream) -> io::Result<()> {
 
 /// Accepts until a stop is asked for. An error pauses the listener and never ends it.
 pub(crate) async fn accept(
-    worker: Rc<Worker>,
-    index: usize,
+    listener: Rc<WorkerListener>,
     socket: TcpListener,
     permits: Arc<Semaphore>,
 ) {
-    let config = worker.listener(index);
-    let (name, limits) = (config.name.clone(), config.limits.clone());
-    let mut stop = worker.tasks.stop_requested();
+    let name = listener.name();
+    let mut stop = listener.end_requested();
     let socket = match tokio::net::TcpListener::from_std(socket) {
         Ok(socket) => socket,
         Err(error) => {
@@ -124,19 +224,8 @@ pub(crate) async fn accept(
             tracing::debug!(listener = &*name, client = %address, %error, "the client was gone before it was served");
             continue;
         }
-        let peer = Peer {
-            address,
-            listener: name.clone(),
-        };
-        let context = Context {
-            worker: worker.clone(),
-            peer,
-            listener: index,
-            limits: limits.clone(),
-        };
-        worker
-            .tasks
-            .spawn(connection::serve(context, stream, permit));
+        let connection = connection::serve(listener.clone(), address, stream, permit);
+        listener.serving().0.tasks.spawn(connection);
     }
 }
 

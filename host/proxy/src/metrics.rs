@@ -99,15 +99,18 @@ impl Metrics {
             .push(counts);
     }
 
-    pub(crate) fn listener(&self, name: &Arc<str>, permits: Arc<Semaphore>, most: usize) {
-        self.series()
-            .listeners
-            .insert(name.clone(), (permits, most));
-    }
-
-    /// The upstreams that are served from now on, in place of those before.
-    pub(crate) fn set_endpoints(&self, upstreams: impl Iterator<Item = Arc<Shared>>) {
-        self.series().endpoints = upstreams.collect();
+    /// The listeners and upstreams that are served from now on, in place of those before. A listener comes with the
+    /// permits for connections that are left, of how many.
+    pub(crate) fn now_serves(
+        &self,
+        listeners: impl Iterator<Item = (Arc<str>, Arc<Semaphore>, usize)>,
+        upstreams: impl Iterator<Item = Arc<Shared>>,
+    ) {
+        let mut series = self.series();
+        series.listeners = listeners
+            .map(|(name, permits, most)| (name, (permits, most)))
+            .collect();
+        series.endpoints = upstreams.collect();
     }
 
     /// What an operator should know although requests are served: plugins in quarantine, endpoints that are unwell.

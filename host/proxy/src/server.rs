@@ -5,12 +5,14 @@ use std::sync::Arc;
 use std::sync::mpsc;
 use std::thread::JoinHandle;
 
+use tokio::sync::mpsc::unbounded_channel;
 use tokio::sync::watch;
 
 use crate::config::Location;
 use crate::generation::Generation;
 use crate::listener::{self, Bound};
 use crate::metrics::Metrics;
+use crate::reload::{Reload, RunningListener};
 use crate::worker::{self, Phase, Start};
 
 /// A running proxy. Dropped, it cuts everything off.
@@ -20,6 +22,7 @@ pub struct Server {
     workers: Vec<JoinHandle<()>>,
     stop: Stop,
     metrics: Arc<Metrics>,
+    reload: Reload,
 }
 
 /// A listener that accepts.
@@ -31,7 +34,8 @@ pub struct BoundListener {
     pub address: SocketAddr,
 }
 
-/// Why the proxy could not be started. Nothing is served and nothing stays bound.
+/// Why the proxy could not be started, or could not take another generation. Nothing has changed: what was not
+/// bound before is not bound now.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// A listener's address cannot be had.
@@ -99,25 +103,27 @@ impl Server {
             })
             .collect();
         let metrics = Arc::new(Metrics::default());
-        metrics.set_endpoints(generation.upstreams.values().cloned());
-        for (listener, bound) in config.listeners.iter().zip(&bound) {
-            let most = listener.limits.connections;
-            metrics.listener(&listener.name, bound.permits.clone(), most);
-        }
         let stop = Stop(Arc::new(watch::Sender::new(Phase::Serve)));
+        let (following, next): (Vec<_>, Vec<_>) = (0..workers).map(|_| unbounded_channel()).unzip();
+        let running = std::iter::zip(&config.listeners, &bound)
+            .map(|(listener, bound)| RunningListener::new(listener, bound))
+            .collect();
+        let reload = Reload::new(generation.clone(), running, following, metrics.clone());
         let mut server = Self {
             listeners,
             workers: Vec::with_capacity(workers),
             stop,
             metrics,
+            reload,
         };
         let (ready, readiness) = mpsc::channel();
-        for number in 0..workers {
+        for (number, next) in next.into_iter().enumerate() {
             let start = Start {
                 generation: generation.clone(),
                 sockets: sockets(&mut bound),
                 phase: server.stop.0.subscribe(),
                 metrics: server.metrics.clone(),
+                next,
                 watches_health: number == 0,
             };
             server.workers.push(spawn(number, start, ready.clone())?);
@@ -132,7 +138,7 @@ impl Server {
         Ok(server)
     }
 
-    /// The listeners, in the order of the configuration.
+    /// The listeners that it was started with, in the order of the configuration.
     pub fn listeners(&self) -> &[BoundListener] {
         &self.listeners
     }
@@ -140,6 +146,11 @@ impl Server {
     /// What the workers count.
     pub fn metrics(&self) -> &Arc<Metrics> {
         &self.metrics
+    }
+
+    /// A handle that has this server serve another generation.
+    pub fn reload(&self) -> Reload {
+        self.reload.clone()
     }
 
     /// A handle that stops this server.
@@ -186,12 +197,19 @@ fn spawn(
 }
 
 fn bind(listener: &crate::config::Listener, workers: usize) -> Result<Bound, StartError> {
-    listener::bind(listener, workers).map_err(|error| StartError::Bind {
-        name: listener.name.clone(),
-        address: listener.bind,
-        reason: explain(&error),
-        location: listener.bind_location.clone(),
-    })
+    listener::bind(listener, workers)
+        .map_err(|error| StartError::not_bound(listener, explain(&error)))
+}
+
+impl StartError {
+    pub(crate) fn not_bound(listener: &crate::config::Listener, reason: String) -> Self {
+        Self::Bind {
+            name: listener.name.clone(),
+            address: listener.bind,
+            reason,
+            location: listener.bind_location.clone(),
+        }
+    }
 }
 
 /// Why an address cannot be bound, and what to do about it.
@@ -210,12 +228,5 @@ pub(crate) fn explain(error: &std::io::Error) -> String {
 }
 
 fn sockets(bound: &mut [Bound]) -> Vec<(std::net::TcpListener, Arc<tokio::sync::Semaphore>)> {
-    let take = |bound: &mut Bound| {
-        let socket = bound
-            .sockets
-            .pop()
-            .expect("a socket was bound for each worker");
-        (socket, bound.permits.clone())
-    };
-    bound.iter_mut().map(take).collect()
+    bound.iter_mut().map(Bound::take).collect()
 }

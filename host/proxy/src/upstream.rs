@@ -107,6 +107,11 @@ impl WorkerUpstream {
         }
     }
 
+    /// Whether it is this worker's part of that upstream.
+    pub(crate) fn is_of(&self, shared: &Arc<Shared>) -> bool {
+        Arc::ptr_eq(&self.shared, shared)
+    }
+
     /// Sends a request and waits for the head of the response.
     ///
     /// An endpoint that cannot be connected to is passed over for the next one. A request that an old connection

@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use std::future::Future;
 use std::hash::{BuildHasher, RandomState};
 use std::net::TcpListener;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{Notify, Semaphore, watch};
+use tokio::sync::{Notify, Semaphore, mpsc, oneshot, watch};
 use tokio::task::LocalSet;
 use witgate_runtime::{StartError, WorkerPlugin};
 
@@ -18,21 +18,24 @@ use crate::chain::Link;
 use crate::config::{Destination, Listener, Server, Websocket};
 use crate::generation::Generation;
 use crate::health;
-use crate::listener;
+use crate::listener::WorkerListener;
 use crate::metrics::{Metrics, RouteCounts};
 use crate::router::Router;
 use crate::upgrade_limits::UpgradeLimits;
-use crate::upstream::WorkerUpstream;
+use crate::upstream::{Shared, WorkerUpstream};
 
-/// What one worker serves with.
+/// What one worker serves with: its part of a generation.
 #[derive(Debug)]
 pub(crate) struct Worker {
     generation: Arc<Generation>,
     routes: Vec<WorkerRoute>,
     /// By listener: what no route took.
     unrouted: Vec<Arc<RouteCounts>>,
+    upstreams: BTreeMap<Arc<str>, Rc<WorkerUpstream>>,
+    plugins: BTreeMap<Arc<str>, Rc<WorkerPlugin>>,
+    metrics: Arc<Metrics>,
     pub(crate) tasks: Tasks,
-    ids: Ids,
+    ids: Rc<Ids>,
 }
 
 /// A route with this worker's own plugin instances and connections.
@@ -66,8 +69,30 @@ pub(crate) struct Start {
     pub(crate) sockets: Vec<(TcpListener, Arc<Semaphore>)>,
     pub(crate) phase: watch::Receiver<Phase>,
     pub(crate) metrics: Arc<Metrics>,
+    /// The generations that follow.
+    pub(crate) next: mpsc::UnboundedReceiver<Next>,
     /// The one worker that watches the health of the upstreams for all.
     pub(crate) watches_health: bool,
+}
+
+/// A generation that is to follow, in two steps, so that all workers take it or none.
+#[derive(Debug)]
+pub(crate) struct Next {
+    pub(crate) generation: Arc<Generation>,
+    /// By listener of this generation.
+    pub(crate) listeners: Vec<Listening>,
+    /// Hears whether this worker could serve it.
+    pub(crate) prepared: oneshot::Sender<Result<(), String>>,
+    /// Says that all can. Dropped, everything stays as it is. What it carries hears when this worker serves it.
+    pub(crate) go: oneshot::Receiver<oneshot::Sender<()>>,
+}
+
+/// Where a listener's connections come from.
+#[derive(Debug)]
+pub(crate) enum Listening {
+    /// The socket of a running listener, by its index.
+    Kept(usize),
+    New(TcpListener, Arc<Semaphore>),
 }
 
 /// How often unused upstream connections are looked through.
@@ -87,39 +112,30 @@ pub(crate) fn run(start: Start, ready: impl FnOnce(Result<(), String>)) {
 
 async fn serve(start: Start, ready: impl FnOnce(Result<(), String>)) {
     let mut phase = start.phase.clone();
-    let upstreams: BTreeMap<_, _> = (start.generation.upstreams.iter())
-        .map(|(name, shared)| {
-            let counts = start.metrics.upstream(name);
-            let upstream = WorkerUpstream::new(shared.clone(), counts);
-            (name.clone(), Rc::new(upstream))
-        })
-        .collect();
-    let routes = match routes(&start.generation, &upstreams, &start.metrics).await {
-        Ok(routes) => routes,
+    let tasks = Tasks::new(start.phase);
+    let worker = match Worker::first(start.generation, tasks, start.metrics).await {
+        Ok(worker) => Rc::new(worker),
         Err(error) => return ready(Err(error.to_string())),
     };
     if start.watches_health {
-        start.generation.upstreams.values().for_each(health::watch);
+        worker.watch_health(None);
     }
-    tokio::task::spawn_local(sweep(upstreams.into_values().collect()));
-    let tasks = Tasks::new(start.phase);
-    let unrouted = (start.generation.config.listeners.iter())
-        .map(|listener| start.metrics.route(&listener.name, &Arc::from("")))
-        .collect();
-    let worker = Rc::new(Worker {
-        generation: start.generation,
-        routes,
-        unrouted,
-        tasks,
-        ids: Ids::new(),
-    });
-    for (index, (socket, permits)) in start.sockets.into_iter().enumerate() {
-        worker
-            .tasks
-            .spawn(listener::accept(worker.clone(), index, socket, permits));
-    }
+    let open = |(index, (socket, permits))| WorkerListener::open(&worker, index, socket, permits);
+    let listeners = start.sockets.into_iter().enumerate().map(open).collect();
+    let mut serving = Serving {
+        worker,
+        listeners,
+        watches_health: start.watches_health,
+    };
+    let mut next = start.next;
     ready(Ok(()));
-    wait_for(&mut phase, Phase::Drain).await;
+    loop {
+        tokio::select! {
+            () = wait_for(&mut phase, Phase::Drain) => break,
+            Some(next) = next.recv() => serving.follow(next).await,
+        }
+    }
+    let worker = serving.worker;
     let grace = worker.server().shutdown_grace;
     tokio::select! {
         () = worker.tasks.ended() => {}
@@ -138,38 +154,130 @@ async fn wait_for(phase: &mut watch::Receiver<Phase>, wanted: Phase) {
     }
 }
 
-async fn sweep(upstreams: Vec<Rc<WorkerUpstream>>) {
+/// Closes an upstream's unused connections in time, as long as a generation uses it.
+async fn sweep(upstream: Weak<WorkerUpstream>) {
     let mut clock = tokio::time::interval(SWEEP);
     loop {
         clock.tick().await;
-        upstreams.iter().for_each(|upstream| upstream.sweep());
+        match upstream.upgrade() {
+            Some(upstream) => upstream.sweep(),
+            None => return,
+        }
     }
 }
 
-async fn routes(
+/// What a worker does at the moment.
+struct Serving {
+    worker: Rc<Worker>,
+    /// In the order of the generation's.
+    listeners: Vec<Rc<WorkerListener>>,
+    watches_health: bool,
+}
+
+impl Serving {
+    /// Takes the next generation, if all workers can. Exchanges under way keep what they have of the old one.
+    async fn follow(&mut self, next: Next) {
+        let worker = match self.worker.next(next.generation).await {
+            Ok(worker) => Rc::new(worker),
+            Err(error) => return tell(next.prepared, Err(error.to_string())),
+        };
+        tell(next.prepared, Ok(()));
+        let Ok(done) = next.go.await else {
+            return tracing::debug!("the next generation was given up");
+        };
+        if self.watches_health {
+            worker.watch_health(Some(&self.worker));
+        }
+        self.swap(worker, next.listeners);
+        tell(done, ());
+    }
+
+    fn swap(&mut self, worker: Rc<Worker>, listeners: Vec<Listening>) {
+        let mut old: Vec<_> = self.listeners.drain(..).map(Some).collect();
+        let take = |(index, listening)| match listening {
+            Listening::Kept(at) => {
+                let listener: Rc<WorkerListener> = old[at]
+                    .take()
+                    .expect("a running listener is kept as one listener at most");
+                listener.serve_with(worker.clone(), index);
+                listener
+            }
+            Listening::New(socket, permits) => {
+                WorkerListener::open(&worker, index, socket, permits)
+            }
+        };
+        self.listeners = listeners.into_iter().enumerate().map(take).collect();
+        old.iter().flatten().for_each(|removed| removed.close());
+        self.worker = worker;
+    }
+}
+
+fn tell<T>(whom: oneshot::Sender<T>, what: T) {
+    if whom.send(what).is_err() {
+        tracing::debug!("nobody waits for this worker any more");
+    }
+}
+
+fn upstreams(
+    generation: &Generation,
+    previous: Option<&Worker>,
+    metrics: &Metrics,
+) -> BTreeMap<Arc<str>, Rc<WorkerUpstream>> {
+    let upstream = |(name, shared): (&Arc<str>, &Arc<Shared>)| {
+        let running = previous.and_then(|old| old.upstreams.get(name));
+        let upstream = match running.filter(|running| running.is_of(shared)) {
+            Some(running) => running.clone(),
+            None => {
+                let new = WorkerUpstream::new(shared.clone(), metrics.upstream(name));
+                let new = Rc::new(new);
+                tokio::task::spawn_local(sweep(Rc::downgrade(&new)));
+                new
+            }
+        };
+        (name.clone(), upstream)
+    };
+    generation.upstreams.iter().map(upstream).collect()
+}
+
+async fn plugins(
+    generation: &Generation,
+    previous: Option<&Worker>,
+    metrics: &Metrics,
+) -> Result<BTreeMap<Arc<str>, Rc<WorkerPlugin>>, StartError> {
+    let mut plugins = BTreeMap::new();
+    for (name, loaded) in &generation.plugins {
+        let running = previous.and_then(|old| old.plugins.get(name));
+        let plugin = match running.filter(|running| Arc::ptr_eq(running.plugin(), &loaded.plugin)) {
+            Some(running) => running.clone(),
+            None => {
+                let new = WorkerPlugin::start(loaded.plugin.clone()).await?;
+                metrics.plugin(name, new.counts().clone());
+                Rc::new(new)
+            }
+        };
+        plugins.insert(name.clone(), plugin);
+    }
+    Ok(plugins)
+}
+
+fn routes(
     generation: &Generation,
     upstreams: &BTreeMap<Arc<str>, Rc<WorkerUpstream>>,
+    plugins: &BTreeMap<Arc<str>, Rc<WorkerPlugin>>,
     metrics: &Metrics,
-) -> Result<Vec<WorkerRoute>, StartError> {
-    let mut links = BTreeMap::new();
-    for (name, loaded) in &generation.plugins {
-        let plugin = Rc::new(WorkerPlugin::start(loaded.plugin.clone()).await?);
-        metrics.plugin(name, plugin.counts().clone());
-        let link = Link {
-            plugin,
+) -> Vec<WorkerRoute> {
+    let link = |name: &Arc<str>| {
+        let loaded = generation.plugins.get(name)?;
+        Some(Link {
+            plugin: plugins.get(name)?.clone(),
             on_failure: loaded.on_failure,
             mounts: loaded.mounts.clone(),
-        };
-        links.insert(name.clone(), link);
-    }
+        })
+    };
     let route = |(route, upgrades): (&crate::config::Route, &Arc<UpgradeLimits>)| WorkerRoute {
         name: route.name.clone(),
         strip_prefix: route.strip_prefix.clone(),
-        chain: route
-            .plugins
-            .iter()
-            .filter_map(|name| links.get(name).cloned())
-            .collect(),
+        chain: route.plugins.iter().filter_map(link).collect(),
         destination: route.destination.clone(),
         upstream: match &route.destination {
             Destination::Upstream(name) => upstreams.get(name).cloned(),
@@ -183,10 +291,61 @@ async fn routes(
         upgrades: upgrades.clone(),
     };
     let routes = generation.config.routes.iter().zip(&generation.upgrades);
-    Ok(routes.map(route).collect())
+    routes.map(route).collect()
 }
 
 impl Worker {
+    async fn first(
+        generation: Arc<Generation>,
+        tasks: Tasks,
+        metrics: Arc<Metrics>,
+    ) -> Result<Self, StartError> {
+        Self::build(generation, None, tasks, metrics, Rc::new(Ids::new())).await
+    }
+
+    /// The same worker's part of the next generation, with what both have in common taken over.
+    async fn next(&self, generation: Arc<Generation>) -> Result<Self, StartError> {
+        let (tasks, metrics) = (self.tasks.clone(), self.metrics.clone());
+        Self::build(generation, Some(self), tasks, metrics, self.ids.clone()).await
+    }
+
+    async fn build(
+        generation: Arc<Generation>,
+        previous: Option<&Self>,
+        tasks: Tasks,
+        metrics: Arc<Metrics>,
+        ids: Rc<Ids>,
+    ) -> Result<Self, StartError> {
+        let plugins = plugins(&generation, previous, &metrics).await?;
+        let upstreams = upstreams(&generation, previous, &metrics);
+        let routes = routes(&generation, &upstreams, &plugins, &metrics);
+        let unrouted = (generation.config.listeners.iter())
+            .map(|listener| metrics.route(&listener.name, &Arc::from("")))
+            .collect();
+        Ok(Self {
+            generation,
+            routes,
+            unrouted,
+            metrics,
+            upstreams,
+            plugins,
+            tasks,
+            ids,
+        })
+    }
+
+    /// Starts the health checks that `previous` does not run already.
+    fn watch_health(&self, previous: Option<&Self>) {
+        let runs = |shared: &Arc<Shared>| {
+            let running = previous.and_then(|old| old.upstreams.get(&shared.name));
+            running.is_some_and(|running| running.is_of(shared))
+        };
+        let upstreams = self.generation.upstreams.values();
+        upstreams
+            .filter(|shared| !runs(shared))
+            .for_each(health::watch);
+    }
+
     pub(crate) fn server(&self) -> &Server {
         &self.generation.config.server
     }
@@ -243,8 +402,8 @@ impl Ids {
     }
 }
 
-/// The tasks of a worker that a stop waits for.
-#[derive(Debug)]
+/// The tasks of a worker that a stop waits for, of whichever generation.
+#[derive(Debug, Clone)]
 pub(crate) struct Tasks {
     active: Rc<Active>,
     phase: watch::Receiver<Phase>,

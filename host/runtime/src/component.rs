@@ -134,6 +134,11 @@ impl Component {
         self.sends_requests
     }
 
+    /// Whether it was loaded from exactly these bytes.
+    pub fn is_of(&self, bytes: &[u8]) -> bool {
+        ComponentDigest::from(Sha256::digest(bytes)) == self.digest
+    }
+
     /// SHA-256 of the component's file.
     pub fn digest(&self) -> &ComponentDigest {
         &self.digest

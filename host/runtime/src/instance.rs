@@ -166,6 +166,11 @@ impl Instance {
         }
     }
 
+    /// Lends it what its worker's instances share to send requests.
+    pub(crate) fn lend(&mut self, outbound: Outbound) {
+        self.store.data_mut().outbound = outbound;
+    }
+
     /// Gives the instance its configuration: a JSON object.
     pub(crate) async fn configure(&mut self, config: &str) -> Result<(), StartError> {
         let configure = self.calls.configure;

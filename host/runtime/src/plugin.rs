@@ -1,6 +1,6 @@
 //! A configured plugin: what all workers share of it.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::clock::Clock;
@@ -47,11 +47,26 @@ pub struct Plugin {
     component: Arc<Component>,
     config: Secret,
     limits: Limits,
-<<<<<<< HEAD
     clock: Clock,
-=======
     http: Option<HttpGrant>,
->>>>>>> refs/h/endpoint
+    prepared: Prepared,
+}
+
+/// Configured instances that no worker has taken yet. Locked when a worker makes an instance, and never in a call.
+#[derive(Default)]
+struct Prepared(Mutex<Vec<Instance>>);
+
+impl Prepared {
+    fn lock(&self) -> MutexGuard<'_, Vec<Instance>> {
+        // Instances are only put in and taken out, so they are whole even after a panic.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl std::fmt::Debug for Prepared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} instances", self.lock().len())
+    }
 }
 
 /// A configuration may hold tokens; it never shows in a log.
@@ -97,6 +112,7 @@ impl Plugin {
             limits,
             clock: Clock::default(),
             http: None,
+            prepared: Prepared::default(),
         }
     }
 
@@ -117,6 +133,20 @@ impl Plugin {
     pub fn with_http_client(mut self, grant: HttpGrant) -> Self {
         self.http = Some(grant);
         self
+    }
+
+    /// Makes and configures so many instances for workers to take, so that a worker that serves already is not held
+    /// up by it, and so that a mistake is found before anything depends on the plugin.
+    ///
+    /// # Errors
+    ///
+    /// When the plugin refuses its configuration, traps or exceeds a limit.
+    pub async fn prepare(&self, instances: usize) -> Result<(), StartError> {
+        for _ in 0..instances {
+            let instance = self.make().await?;
+            self.prepared.lock().push(instance);
+        }
+        Ok(())
     }
 
     /// The name in the operator's configuration.
@@ -154,9 +184,20 @@ impl Plugin {
         Outbound::new(self.http.clone())
     }
 
-    /// A configured instance.
+    /// A configured instance that sends its requests through `outbound`: one that was prepared, or a new one.
     pub(crate) async fn start(&self, outbound: Outbound) -> Result<Instance, StartError> {
-        let mut instance = Instance::new(self, outbound).await?;
+        let prepared = self.prepared.lock().pop();
+        let mut instance = match prepared {
+            Some(instance) => instance,
+            None => self.make().await?,
+        };
+        instance.lend(outbound);
+        Ok(instance)
+    }
+
+    /// A configured instance that may not send anything yet.
+    async fn make(&self) -> Result<Instance, StartError> {
+        let mut instance = Instance::new(self, Outbound::new(None)).await?;
         instance.configure(&self.config.0).await?;
         Ok(instance)
     }

@@ -13,7 +13,7 @@ use http::{HeaderName, HeaderValue, Method, StatusCode};
 use ipnet::IpNet;
 use witgate_runtime::Origin;
 
-use super::Location;
+use super::{Contents, Location};
 
 /// A whole configuration file, without the parts that other crates own (`[chrome]`).
 #[derive(Debug)]
@@ -30,6 +30,8 @@ pub struct Config {
     pub plugins: BTreeMap<Arc<str>, Plugin>,
     /// `[admin]`: absent, there is no admin listener.
     pub admin: Option<Admin>,
+    /// What every part of the file says, to be compared with the next configuration.
+    pub contents: Contents,
 }
 
 /// `[admin]`: what the process shows of itself.

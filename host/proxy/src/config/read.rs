@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::model::{Config, Listener};
 use super::route::Names;
 use super::shape::{Located, named, table, tables};
-use super::{Document, Item, Problem, Problems, Section};
+use super::{Contents, Document, Item, Problem, Problems, Section};
 use super::{admin, listener, plugin, route, route_check, server, upstream};
 
 impl Config {
@@ -63,13 +63,16 @@ impl Config {
         if reader.has_errors() {
             return None;
         }
+        let listeners: Vec<_> = declared
+            .into_iter()
+            .filter_map(|declared| declared.listener)
+            .collect();
+        let routes: Vec<_> = routes.into_iter().map(|read| read.route).collect();
         let config = Self {
+            contents: Contents::of(root, &listeners, &routes),
             server,
-            listeners: declared
-                .into_iter()
-                .filter_map(|declared| declared.listener)
-                .collect(),
-            routes: routes.into_iter().map(|read| read.route).collect(),
+            listeners,
+            routes,
             upstreams: complete(upstreams),
             plugins: complete(plugins),
             admin,

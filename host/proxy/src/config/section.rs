@@ -168,6 +168,13 @@ impl<'r> Section<'r> {
         }
     }
 
+    /// Every key with its value, none of which counts as known for it.
+    pub(super) fn nodes(&self) -> impl Iterator<Item = (&'r str, &'r Node)> {
+        self.entries
+            .iter()
+            .map(|entry| (entry.key.as_str(), &entry.node))
+    }
+
     /// Whether a key that is there was probably meant to be `key`.
     pub(super) fn has_misspelt(&self, key: &str) -> bool {
         self.entries
