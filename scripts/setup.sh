@@ -68,6 +68,20 @@ set_up_clients() {
     cd ../..
 }
 
+# What the deployment files are checked with: kubectl's kustomize and the schemas, and a container made by hand.
+set_up_manifests() {
+    have bwrap && have tini || install_packages bubblewrap tini || fail "bubblewrap and tini are missing"
+    cd tests/manifests
+    if ! cmp -s requirements.txt .venv/installed; then
+        say "installing kubectl and schemas into tests/manifests/.venv"
+        rm -rf .venv
+        python3 -m venv .venv
+        .venv/bin/pip install --quiet --disable-pip-version-check --requirement requirements.txt
+        cp requirements.txt .venv/installed
+    fi
+    cd ../..
+}
+
 case "${1:-}" in
 demo)
     set_up_rust
@@ -79,6 +93,7 @@ test)
     have curl || install_packages curl || fail "curl is missing"
     set_up_chromium || fail "the tests drive a real Chromium: install it and try again"
     set_up_clients
+    set_up_manifests
     ;;
 *)
     sed -n '2,5s/^# \{0,1\}//p' "$0" >&2

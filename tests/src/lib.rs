@@ -11,6 +11,7 @@
 pub mod chromium;
 pub mod clients;
 pub mod config;
+pub mod deployment;
 pub mod http;
 pub mod port;
 pub mod process;
