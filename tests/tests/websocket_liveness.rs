@@ -15,8 +15,8 @@ const MASK: [u8; 4] = [0x11, 0x00, 0xff, 0x7e];
 /// Long enough that a loaded machine's pauses are not taken for a death, where nobody is to die.
 const PATIENT: &str = "{ ping-interval = \"100ms\", ping-timeout = \"60s\" }";
 
-/// Where somebody is to die.
-const STRICT: &str = "{ ping-interval = \"100ms\", ping-timeout = \"500ms\" }";
+/// Where somebody is to die; what is to happen before takes milliseconds.
+const STRICT: &str = "{ ping-interval = \"100ms\", ping-timeout = \"3s\" }";
 
 fn start(endpoint: SocketAddr, websocket: &str) -> Witgate {
     let config = config::relay(endpoint);
@@ -182,9 +182,50 @@ fn a_client_that_answers_nothing_is_cut_off() {
     client.expect_close();
 }
 
+/// Answers the first ping, and sends `go`.
+fn introduce(client: &mut Connection) {
+    let mark = read_ping(client);
+    client.send([masked(0x8a, &mark), masked(0x81, b"go")].concat());
+}
+
+/// Waits, in a script, for the `go` of [`introduce`].
+fn await_go(peer: &mut Peer) {
+    assert_eq!(peer.read_exact(8), masked(0x81, b"go"));
+}
+
+#[test]
+fn a_client_that_answers_one_ping_and_not_the_next_is_cut_off() {
+    let upstream = upstream(|peer| drop(peer.read_to_end()));
+    let witgate = start(upstream.address(), STRICT);
+    let mut client = upgraded(&witgate);
+    introduce(&mut client);
+
+    assert_cut(&witgate, &upstream, "client", "did not answer a ping");
+}
+
+#[test]
+fn a_client_that_speaks_but_knows_no_pings_is_left_alone() {
+    let upstream = upstream(|peer| {
+        assert_eq!(peer.read_exact(8), masked(0x81, b"go"));
+        peer.read_to_end().ok();
+    });
+    let witgate = start(upstream.address(), STRICT);
+    let mut client = upgraded(&witgate);
+    read_ping(&mut client);
+    client.send(masked(0x81, b"go"));
+
+    // A third ping is sent only after the second went unanswered for `ping-timeout`.
+    for _ in 0..2 {
+        read_ping(&mut client);
+    }
+
+    assert_eq!(upstream.open(), 1);
+}
+
 #[test]
 fn a_client_that_reads_nothing_of_a_long_frame_is_cut_off() {
     let upstream = upstream(|peer| {
+        await_go(peer);
         let length = 1_u64 << 30;
         let head = [&[0x82, 127][..], &length.to_be_bytes()].concat();
         let piece = vec![0; 1 << 20];
@@ -194,7 +235,8 @@ fn a_client_that_reads_nothing_of_a_long_frame_is_cut_off() {
         }
     });
     let witgate = start(upstream.address(), STRICT);
-    let _reads_nothing = upgraded(&witgate);
+    let mut reads_nothing_more = upgraded(&witgate);
+    introduce(&mut reads_nothing_more);
 
     assert_cut(&witgate, &upstream, "client", "took no byte");
 }
@@ -245,6 +287,7 @@ fn a_ping_waits_for_the_end_of_the_upstreams_frame() {
     let (go_on, wait) = channel::<()>();
     let wait = Mutex::new(wait);
     let upstream = upstream(move |peer| {
+        await_go(peer);
         if peer.number() == 1 {
             let (before, after) = ([0x81, 10, b'h', b'a', b'l'], *b"fway-on");
             peer.send(before);
@@ -258,10 +301,12 @@ fn a_ping_waits_for_the_end_of_the_upstreams_frame() {
     });
     let witgate = start(upstream.address(), PATIENT);
     let mut within = upgraded(&witgate);
+    introduce(&mut within);
     assert_eq!(within.read_exact(5), [0x81, 10, b'h', b'a', b'l']);
 
     // Another tunnel, begun later, shows that the time for a ping has passed.
     let mut other = upgraded(&witgate);
+    introduce(&mut other);
     read_ping(&mut other);
     go_on.send(()).expect("the script waits");
 

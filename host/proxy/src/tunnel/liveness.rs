@@ -1,7 +1,11 @@
 //! Whether the two ends of a WebSocket still live: when the client is to be asked, and when to give up.
 //!
 //! A client is asked after `ping-interval` of silence, by a ping of ours or by one of the upstream's that goes to it
-//! anyway. Any byte from it is an answer. What keeps us from asking, or from hearing the answer, is judged as well: a
+//! anyway. Any byte from it is an answer. Some clients answer no ping ever (ChromeDriver is one), so a ping goes out as
+//! soon as the tunnel is there: only of a client that has answered one, or that has not said a word, does silence mean
+//! that it is dead.
+//!
+//! What keeps us from asking, or from hearing the answer, is judged as well: a
 //! client that takes nothing, and an upstream that takes nothing or pauses within a frame.
 
 use std::cell::Cell;
@@ -21,6 +25,7 @@ pub(super) struct Liveness {
     /// The last byte from the client.
     heard: Cell<Instant>,
     probe: Cell<Probe>,
+    client: Cell<Client>,
     /// To the client.
     pub(super) down: Flow,
     /// To the upstream.
@@ -37,6 +42,17 @@ enum Probe {
     /// To be sent as soon as a frame of the upstream ends.
     Due(Instant),
     Sent(Instant),
+}
+
+/// What the client has shown of itself.
+#[derive(Debug, Clone, Copy, Default)]
+struct Client {
+    /// It was asked at least once.
+    asked: bool,
+    /// At least one byte came from it.
+    spoke: bool,
+    /// It answers pings.
+    answers: bool,
 }
 
 /// One direction.
@@ -69,6 +85,8 @@ impl Flow {
 enum Judgement {
     LookAgain(Instant),
     Ask,
+    /// The client lets pings go unanswered, dead or alive.
+    Unknown,
     Dead(Side, String),
 }
 
@@ -82,7 +100,9 @@ impl Liveness {
         Self {
             limits,
             heard: Cell::new(now),
-            probe: Cell::new(Probe::No),
+            // The first one, to find out whether the client answers pings at all.
+            probe: Cell::new(Probe::Due(now)),
+            client: Cell::default(),
             down: flow(),
             up: flow(),
             due: Notify::new(),
@@ -92,12 +112,32 @@ impl Liveness {
 
     /// Bytes came from the client.
     pub(super) fn heard(&self) {
+        self.note(|client| client.spoke = true);
+        self.rest();
+    }
+
+    /// One of those bytes was the end of a pong.
+    pub(super) fn answered(&self) {
+        self.note(|client| client.answers = true);
+    }
+
+    /// The client's silence begins anew. The first ping is sent all the same.
+    fn rest(&self) {
         self.heard.set(Instant::now());
-        self.probe.set(Probe::No);
+        if self.client.get().asked {
+            self.probe.set(Probe::No);
+        }
+    }
+
+    fn note(&self, change: impl FnOnce(&mut Client)) {
+        let mut client = self.client.get();
+        change(&mut client);
+        self.client.set(client);
     }
 
     /// Something that the client has to answer was sent to it.
     pub(super) fn asked(&self) {
+        self.note(|client| client.asked = true);
         if !matches!(self.probe.get(), Probe::Sent(_)) {
             self.probe.set(Probe::Sent(Instant::now()));
         }
@@ -122,7 +162,7 @@ impl Liveness {
     /// The upstream took all there was. The client was not read meanwhile, so its silence begins now.
     pub(super) fn upstream_took_all(&self) {
         self.up.go_on();
-        self.heard();
+        self.rest();
         self.resumed.notify_one();
     }
 
@@ -140,6 +180,12 @@ impl Liveness {
                 Judgement::Ask => {
                     self.probe.set(Probe::Due(now));
                     self.due.notify_one();
+                }
+                Judgement::Unknown => {
+                    tracing::debug!(
+                        "a WebSocket's client answers no pings; its silence tells nothing"
+                    );
+                    self.rest();
                 }
                 Judgement::Dead(side, reason) => return Broken { side, reason },
             }
@@ -162,9 +208,16 @@ impl Liveness {
                 then if then <= now => Judgement::Ask,
                 then => Judgement::LookAgain(then),
             },
-            Probe::Sent(since) => dead_at(since + ping_timeout, now, Side::Client, || {
-                no_answer(ping_timeout)
-            }),
+            Probe::Sent(since) => {
+                let judged = dead_at(since + ping_timeout, now, Side::Client, || {
+                    no_answer(ping_timeout)
+                });
+                let client = self.client.get();
+                match judged {
+                    Judgement::Dead(..) if client.spoke && !client.answers => Judgement::Unknown,
+                    judged => judged,
+                }
+            }
             Probe::Due(since) => {
                 let last = since.max(self.down.moved.get());
                 if self.down.waiting.get() {
@@ -200,14 +253,62 @@ mod tests {
     const INTERVAL: Duration = Duration::from_secs(30);
     const TIMEOUT: Duration = Duration::from_secs(10);
 
-    /// A tunnel that began at the returned time. The clock stands wherever the test says.
-    fn tunnel() -> (Liveness, Instant) {
-        let liveness = Liveness::new(Websocket {
+    fn new() -> Liveness {
+        Liveness::new(Websocket {
             ping_interval: INTERVAL,
             ping_timeout: TIMEOUT,
-        });
+        })
+    }
+
+    /// A tunnel whose client answered a ping at the returned time. The clock stands wherever the test says.
+    fn tunnel() -> (Liveness, Instant) {
+        let liveness = new();
+        liveness.asked();
+        liveness.heard();
+        liveness.answered();
         let start = liveness.heard.get();
         (liveness, start)
+    }
+
+    #[test]
+    fn a_client_is_asked_at_once_even_when_it_speaks_first() {
+        let liveness = new();
+        assert!(liveness.is_ping_due());
+        liveness.heard();
+        assert!(liveness.is_ping_due());
+        liveness.asked();
+        liveness.heard();
+        assert!(!liveness.is_ping_due());
+    }
+
+    #[test]
+    fn a_client_that_speaks_and_never_answers_a_ping_is_not_judged_by_its_silence() {
+        let liveness = new();
+        liveness.asked();
+        liveness.heard();
+        liveness.asked();
+        let asked = liveness.heard.get() + INTERVAL;
+        liveness.probe.set(Probe::Sent(asked));
+
+        assert_eq!(liveness.judge(asked + TIMEOUT), Judgement::Unknown);
+
+        // It is asked again and again; a first answer, and its silence counts.
+        liveness.rest();
+        let again = liveness.heard.get() + INTERVAL;
+        assert_eq!(liveness.judge(again), Judgement::Ask);
+        liveness.probe.set(Probe::Sent(again));
+        liveness.answered();
+        assert_eq!(dead(liveness.judge(again + TIMEOUT)).0, Side::Client);
+    }
+
+    #[test]
+    fn a_client_that_never_said_a_word_is_dead_when_it_does_not_answer() {
+        let liveness = new();
+        liveness.asked();
+        let asked = liveness.heard.get();
+        liveness.probe.set(Probe::Sent(asked));
+
+        assert_eq!(dead(liveness.judge(asked + TIMEOUT)).0, Side::Client);
     }
 
     #[track_caller]
@@ -291,6 +392,7 @@ mod tests {
         let (liveness, start) = tunnel();
         liveness.probe.set(Probe::Sent(start));
         liveness.up.waiting.set(true);
+        liveness.up.moved.set(start);
         let limit = start + INTERVAL + TIMEOUT;
 
         assert_eq!(liveness.judge(start + TIMEOUT), Judgement::LookAgain(limit));

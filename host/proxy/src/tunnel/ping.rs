@@ -46,6 +46,8 @@ pub(super) struct PongFilter {
     held: Vec<u8>,
     mask: [u8; 4],
     payload: usize,
+    /// A pong, ours or not, has become whole.
+    ponged: bool,
 }
 
 /// What of a piece is for the upstream.
@@ -65,6 +67,7 @@ impl PongFilter {
             held: Vec::new(),
             mask: [0; 4],
             payload: 0,
+            ponged: false,
         }
     }
 
@@ -86,6 +89,7 @@ impl PongFilter {
                         .expect("a longer control frame than 125 bytes is refused");
                 }
                 if step.ends {
+                    self.ponged = true;
                     let payload = &self.held[self.held.len() - self.payload..];
                     if !self.mark.is_payload(payload, self.mask) {
                         rest.append(&mut self.held);
@@ -99,6 +103,11 @@ impl PongFilter {
             at += step.taken;
         }
         Ok(instead.map_or(Passed::Whole, Passed::Instead))
+    }
+
+    /// Whether a pong has ever come: the client answers pings.
+    pub(super) fn has_ponged(&self) -> bool {
+        self.ponged
     }
 
     /// What is held back of a pong that will not become whole any more.

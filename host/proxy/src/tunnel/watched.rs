@@ -31,6 +31,9 @@ pub(super) async fn up(
 ) -> Result<(), Broken> {
     let mut filter = PongFilter::new(mark);
     count.add(early.len() as u64);
+    if !early.is_empty() {
+        liveness.heard();
+    }
     let early = match filter.pass(early).map_err(|why| client.sent(why))? {
         Passed::Whole => early.to_vec(),
         Passed::Instead(bytes) => bytes,
@@ -42,7 +45,11 @@ pub(super) async fn up(
         client.readable().await?;
         let relayed = relay(client, count, |piece| {
             liveness.heard();
-            match filter.pass(piece).map_err(|why| client.sent(why))? {
+            let passed = filter.pass(piece).map_err(|why| client.sent(why))?;
+            if filter.has_ponged() {
+                liveness.answered();
+            }
+            match passed {
                 Passed::Whole => upstream.try_send(piece),
                 Passed::Instead(bytes) if bytes.is_empty() => Ok(Relayed::All),
                 Passed::Instead(bytes) => Ok(Relayed::Rest(bytes)),
