@@ -3,11 +3,13 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
 use rustix::process::Signal;
 use serde_json::Value;
 use witgate_tests::http::exchange;
+use witgate_tests::process::Process;
 use witgate_tests::site::{SIGNED_IN, Site};
 use witgate_tests::wait::within;
 use witgate_tests::witgate::Setup;
@@ -238,6 +240,64 @@ fn the_state_goes_from_the_shared_browser_to_an_isolated_one() {
     let seen = clients::node("mcp_storage_state.mjs", &arguments);
     let page = seen["snapshot"].as_str().expect("text");
     assert!(page.contains(SIGNED_IN) && page.contains("dark"), "{page}");
+}
+
+/// The command with a limit of 64 KiB on every file that it writes, as if the disk were full then.
+fn on_a_full_disk(command: &Command) -> Command {
+    let mut limited = Command::new("bash");
+    limited
+        .args(["-c", "trap '' XFSZ; ulimit -f 64; exec \"$0\" \"$@\""])
+        .arg(command.get_program())
+        .args(command.get_args());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => limited.env(name, value),
+            None => limited.env_remove(name),
+        };
+    }
+    if let Some(directory) = command.get_current_dir() {
+        limited.current_dir(directory);
+    }
+    limited
+}
+
+#[test]
+fn a_disk_that_fills_up_during_a_harvest_costs_neither_the_last_snapshot_nor_the_next() {
+    let site = Site::start();
+    let service = Service::start();
+    let setup = service.witgate.setup();
+    let harvest = ["harvest", "--config", "witgate.toml"];
+    let ended = setup.run_to_end(&harvest);
+    assert!(ended.status.success(), "{}", ended.output());
+    let last = fs::read(service.snapshot_file()).expect("the snapshot is there");
+    let temporary = || {
+        let directory = fs::read_dir(setup.path().join("snapshots")).expect("the directory");
+        let names = directory.map(|entry| entry.expect("an entry").file_name());
+        names
+            .filter(|name| name.to_string_lossy().starts_with('.'))
+            .count()
+    };
+    let before = temporary();
+
+    let origin = site.origin("app");
+    let stored = clients::node("playwright_store.mjs", &[&service.cdp_url, &origin, "200"]);
+    assert_eq!(stored["stored"], 200 * 1024);
+    let limited = on_a_full_disk(&setup.command(&harvest));
+    let ended = Process::start("witgate harvest", limited).wait(ON_DISK);
+    assert!(!ended.status.success(), "{}", ended.output());
+    assert!(
+        ended.output().contains("storage-state.json"),
+        "{}",
+        ended.output()
+    );
+    assert!(last == fs::read(service.snapshot_file()).expect("the snapshot is there"));
+    assert_eq!(temporary(), before, "nothing half-written stays");
+
+    let state = service.harvest_until_it_holds(&origin);
+    let app = state["origins"].as_array().expect("a list").iter();
+    let mut app = app.filter(|entry| entry["origin"] == origin);
+    let records = &app.next().expect("it is held")["indexedDB"][0]["stores"][0]["records"];
+    assert_eq!(records[0]["key"], "page", "{records:.200}");
 }
 
 #[test]

@@ -125,6 +125,11 @@ impl Client {
         })
     }
 
+    /// What every command gets.
+    pub(crate) fn limit(&self) -> Duration {
+        self.limit
+    }
+
     /// Sends a command to the browser (`session` absent) or to an attached target, and waits for its answer.
     ///
     /// # Errors

@@ -1,13 +1,13 @@
 //! Taking a Playwright `storageState` out of a running browser, without closing it and without touching its tabs.
 //!
 //! ```text
-//! lock ─ connect ─ cookies ─ open pages ─ origins on disk ─ per origin: hidden page ─ sort ─ replace the file
+//! lock ─ connect ─ cookies ─ open pages ─ origins on disk ─ buckets ─ per origin: hidden page ─ sort ─ replace the file
 //! ```
 //!
-//! Cookies come from the browser as a whole, origins from a copy of the profile and from what is open, values from a
-//! hidden page that visits each origin without reaching it. No tab is attached to, so one that hangs or shows a dialog
-//! does not matter. What a storage state could hold besides (IndexedDB, OPFS, storage partitioned by the top-level
-//! site) is not taken.
+//! Cookies come from the browser as a whole, origins from a copy of the profile, from what is open and from the list of
+//! buckets (where IndexedDB and private file systems are), values from a hidden page that visits each origin without
+//! reaching it. No tab is attached to, so one that hangs or shows a dialog does not matter. What the format has no word
+//! for is not taken: storage partitioned by the top-level site, session storage, caches, service workers.
 
 use std::collections::BTreeSet;
 use std::fs::{File, OpenOptions, TryLockError};
@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 use chromiumoxide::cdp::browser_protocol::target::GetTargetsParams;
 use tokio::task::{JoinError, spawn_blocking};
 use tokio::time::{sleep, timeout};
-use tracing::debug;
+use tracing::{debug, warn};
 
 use crate::cdp::{CdpError, Client};
 use crate::cookies;
@@ -28,8 +28,9 @@ use crate::file::{self, WriteError, write_atomically};
 use crate::hidden_page::answer_with_an_empty_document;
 use crate::local_storage::{LocalStorageCopy, LocalStorageError};
 use crate::origins;
-use crate::reader::Reader;
-use crate::storage_state::{Cookie, StorageState};
+use crate::quota;
+use crate::reader::{Reader, Wanted};
+use crate::storage_state::{Cookie, OriginStorage, StorageState};
 
 /// How often a lock that another harvest holds is tried again.
 const LOCK_POLL: Duration = Duration::from_millis(50);
@@ -44,6 +45,13 @@ pub struct HarvestConfig {
     pub profile: Option<PathBuf>,
     /// The file to replace. Its directory is created with mode 0700 if it is missing.
     pub file: PathBuf,
+    /// Whether databases of IndexedDB are taken, in which Firebase and others keep their log-ins. Default: yes.
+    pub indexed_db: bool,
+    /// Whether private file systems (OPFS) are taken. Default: no. They rarely hold a log-in, and asking for one makes
+    /// an empty directory in the profile.
+    pub opfs: bool,
+    /// How much of either is taken.
+    pub limits: StorageLimits,
     /// Limit on each step: connecting, and each command. Default 5 s; measured, a step takes 10 to 110 ms.
     pub step_timeout: Duration,
     /// Limit on the whole harvest, waiting for another one included. Default 5 min, several thousand origins.
@@ -57,8 +65,30 @@ impl HarvestConfig {
             endpoint,
             profile,
             file,
+            indexed_db: true,
+            opfs: false,
+            limits: StorageLimits::default(),
             step_timeout: Duration::from_secs(5),
             total_timeout: Duration::from_secs(300),
+        }
+    }
+}
+
+/// How much IndexedDB and private file systems may add to a storage state, in bytes of JSON. A database that would go
+/// beyond is left out whole, and said so: half of one is worse for the page than none.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StorageLimits {
+    /// Of one origin. Default 8 MiB: many times a log-in, far less than the mails of a mail client.
+    pub origin_size: u64,
+    /// Of all origins together. Default 64 MiB: Playwright reads the file whole whenever it makes a context.
+    pub total_size: u64,
+}
+
+impl Default for StorageLimits {
+    fn default() -> Self {
+        Self {
+            origin_size: 8 << 20,
+            total_size: 64 << 20,
         }
     }
 }
@@ -68,15 +98,19 @@ impl HarvestConfig {
 pub struct Harvested {
     /// Cookies in the file.
     pub cookies: usize,
-    /// Origins with local storage in the file.
+    /// Origins in the file.
     pub origins: usize,
     /// Items of local storage in the file, over all origins.
     pub items: usize,
+    /// Databases of IndexedDB in the file, over all origins.
+    pub databases: usize,
+    /// Files of private file systems in the file, over all origins, directories not counted.
+    pub files: usize,
     /// Origins whose local storage was read from the disk, where it is some seconds older, because the browser would
     /// not open a page of them or the page hung.
     pub from_disk: usize,
-    /// Cookies and origins left out, because Playwright would refuse them or the browser would not open them. Each
-    /// was logged at warn level with its reason.
+    /// Cookies, origins, databases and file systems left out, because Playwright would refuse them, the format cannot
+    /// hold them, they are too large, or the browser would not open them. Each was logged at warn level with its reason.
     pub left_out: usize,
     /// Size of the file.
     pub bytes: usize,
@@ -115,7 +149,7 @@ pub enum HarvestError {
     },
 }
 
-/// Takes cookies and local storage of the whole profile and replaces the file by them.
+/// Takes cookies and what origins store of the whole profile and replaces the file by them.
 ///
 /// Harvests into the same file, of this process or another, take turns by a lock on `.NAME.lock` beside it. Equal
 /// states give equal bytes. May be dropped at any point: the hidden page ends with the connection, and the file is
@@ -146,16 +180,18 @@ pub async fn harvest(config: &HarvestConfig) -> Result<Harvested, HarvestError> 
     Ok(Harvested {
         cookies: state.cookies.len(),
         origins: state.origins.len(),
-        items: state
-            .origins
-            .iter()
-            .map(|origin| origin.local_storage.len())
-            .sum(),
+        items: over_origins(&state, |origin| origin.local_storage.len()),
+        databases: over_origins(&state, |origin| origin.indexed_db.len()),
+        files: over_origins(&state, OriginStorage::files),
         from_disk: collected.from_disk,
         left_out: collected.left_out,
         bytes: size,
         duration: started.elapsed(),
     })
+}
+
+fn over_origins(state: &StorageState, count: impl Fn(&OriginStorage) -> usize) -> usize {
+    state.origins.iter().map(count).sum()
 }
 
 /// Waits until no other harvest into `file` runs. Fails at once when the directory cannot be written, which is
@@ -212,8 +248,10 @@ async fn collect(config: &HarvestConfig) -> Result<Collected, HarvestError> {
         }
         None => None,
     };
-    let (disk, origins) = all_origins(&mut client, disk, &taken.cookies).await?;
-    let mut reader = Reader::new(client, disk);
+    let (disk, mut origins) = all_origins(&mut client, disk, &taken.cookies).await?;
+    let (wanted, unlisted) = wanted(&mut client, config).await?;
+    origins.extend(wanted.origins.iter().cloned());
+    let mut reader = Reader::new(client, disk, wanted);
     let origins = reader.read_all(origins).await?;
     let mut state = StorageState {
         cookies: taken.cookies,
@@ -223,8 +261,40 @@ async fn collect(config: &HarvestConfig) -> Result<Collected, HarvestError> {
     Ok(Collected {
         state,
         from_disk: reader.from_disk,
-        left_out: taken.left_out + reader.left_out,
+        left_out: taken.left_out + unlisted + reader.left_out,
     })
+}
+
+/// What to take besides local storage and of which origins, and 1 if these are not known.
+async fn wanted(
+    client: &mut Client,
+    config: &HarvestConfig,
+) -> Result<(Wanted, usize), HarvestError> {
+    let mut wanted = Wanted {
+        indexed_db: config.indexed_db,
+        opfs: config.opfs,
+        limits: config.limits.clone(),
+        origins: BTreeSet::new(),
+    };
+    if !wanted.indexed_db && !wanted.opfs {
+        return Ok((wanted, 0));
+    }
+    let error = match quota::origins(client).await {
+        Ok(origins) => {
+            wanted.origins = origins;
+            return Ok((wanted, 0));
+        }
+        Err(error @ CdpError::Closed { .. }) => return Err(error.into()),
+        Err(error) => error,
+    };
+    let Some(profile) = config.profile.clone() else {
+        warn!(%error, "IndexedDB and files left out: the browser does not list the origins that have any");
+        return Ok((wanted, 1));
+    };
+    warn!(%error, "the browser does not list the origins with IndexedDB: they are looked up in the profile");
+    let listed = on_blocking_thread(move || quota::origins_on_disk(&profile)).await;
+    wanted.origins = listed?;
+    Ok((wanted, 0))
 }
 
 /// Every origin that may have local storage: on disk, open now, and, without a disk, of the cookies.

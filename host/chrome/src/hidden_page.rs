@@ -1,5 +1,5 @@
-//! A page that nobody sees and that reaches no server: it stands on any origin, so that the origin's local storage
-//! can be read.
+//! A page that nobody sees and that reaches no server: it stands on any origin, so that what the origin stores can be
+//! read.
 //!
 //! A hidden target is in no tab strip and in no history and takes no focus. Every request that it makes is answered
 //! here with an empty document, service workers are bypassed, so no script of the site ever runs in it.
@@ -9,7 +9,7 @@ use std::borrow::Cow;
 use chromiumoxide::cdp::browser_protocol::dom_storage::{GetDomStorageItemsParams, StorageId};
 use chromiumoxide::cdp::browser_protocol::fetch::{self, FulfillRequestParams, HeaderEntry};
 use chromiumoxide::cdp::browser_protocol::network::{self, SetBypassServiceWorkerParams};
-use chromiumoxide::cdp::browser_protocol::page::NavigateParams;
+use chromiumoxide::cdp::browser_protocol::page::{FrameId, NavigateParams};
 use chromiumoxide::cdp::browser_protocol::target::{
     AttachToTargetParams, CloseTargetParams, CreateTargetParams, SessionId, TargetId,
 };
@@ -17,6 +17,7 @@ use chromiumoxide::types::{Binary, Method};
 use serde::Deserialize;
 
 use crate::cdp::{CdpError, Client, Event, Reaction};
+use crate::page_storage::{self, Ask, PageStorage};
 use crate::storage_state::Item;
 
 /// `<!doctype html>` in base64, as CDP wants bodies.
@@ -45,8 +46,17 @@ pub(crate) fn answer_with_an_empty_document(event: &Event) -> Option<Reaction> {
 impl HiddenPage {
     /// Opens a page on `about:blank`. The client must react with [`answer_with_an_empty_document`].
     pub(crate) async fn open(client: &mut Client) -> Result<Self, CdpError> {
+        let page = Self::open_at(client, "about:blank").await?;
+        match page.isolate(client).await {
+            Ok(()) => Ok(page),
+            Err(error) => Err(page.close_after(client, error).await),
+        }
+    }
+
+    /// Opens a page at `url`, which may be loading still. There is no wall around it: a page of the browser's own.
+    pub(crate) async fn open_at(client: &mut Client, url: &str) -> Result<Self, CdpError> {
         let create = CreateTargetParams::builder()
-            .url("about:blank")
+            .url(url)
             .hidden(true)
             .background(true);
         let create = create
@@ -60,16 +70,10 @@ impl HiddenPage {
             .build()
             .expect("the one required field, the target, is set");
         match client.call(None, attach).await {
-            Ok(attached) => {
-                let page = Self {
-                    target,
-                    session: attached.session_id,
-                };
-                match page.isolate(client).await {
-                    Ok(()) => Ok(page),
-                    Err(error) => Err(page.close_after(client, error).await),
-                }
-            }
+            Ok(attached) => Ok(Self {
+                target,
+                session: attached.session_id,
+            }),
             Err(error) => {
                 close(client, target).await?;
                 Err(error)
@@ -91,7 +95,12 @@ impl HiddenPage {
         Ok(())
     }
 
-    /// The local storage of `origin`, as the running browser has it.
+    /// The session that is attached to the page.
+    pub(crate) fn session(&self) -> &SessionId {
+        &self.session
+    }
+
+    /// The local storage of `origin`, as the running browser has it, and the frame whose document is now of `origin`.
     ///
     /// [`CdpError::Refused`] means that the browser would not open a document of this origin, for instance because it
     /// upgrades the scheme; the page can be used on. After any other error it cannot.
@@ -99,7 +108,7 @@ impl HiddenPage {
         &self,
         client: &mut Client,
         origin: &str,
-    ) -> Result<Vec<Item>, CdpError> {
+    ) -> Result<(Vec<Item>, FrameId), CdpError> {
         #[derive(Deserialize)]
         struct Entries {
             entries: Vec<(String, String)>,
@@ -119,11 +128,19 @@ impl HiddenPage {
         let items: Entries = client
             .call_as(session, GetDomStorageItemsParams::new(storage))
             .await?;
-        Ok(items
-            .entries
-            .into_iter()
-            .map(|(name, value)| Item { name, value })
-            .collect())
+        let items = items.entries.into_iter();
+        let items = items.map(|(name, value)| Item { name, value }).collect();
+        Ok((items, navigated.frame_id))
+    }
+
+    /// What the origin of the document in `frame` stores besides.
+    pub(crate) async fn storage(
+        &self,
+        client: &mut Client,
+        frame: FrameId,
+        ask: Ask,
+    ) -> Result<PageStorage, CdpError> {
+        page_storage::ask(client, &self.session, frame, ask).await
     }
 
     /// Closes the page.

@@ -6,11 +6,12 @@
 //! config ─► supervisor ─► process ─► Chromium on 127.0.0.1:PORT, with one profile
 //!               │ watch                   ▲
 //! schedule ◄────┘                         │ cdp
-//!     └─► harvest ─► cookies, origins, reader (hidden page, disk) ─► storage state ─► file
+//!     └─► harvest ─► cookies, origins, reader (hidden pages, disk) ─► storage state ─► file
 //! ```
 //!
 //! - [`Supervisor`] starts Chromium, restarts it with back-off when it crashes, and ends it without orphans.
-//! - [`harvest()`] takes cookies and local storage out of the running browser; [`schedule::run`] does so by the clock.
+//! - [`harvest()`] takes cookies and what origins store out of the running browser; [`schedule::run`] does so by the
+//!   clock.
 //! - [`StorageState::parse`] and [`write_atomically`] serve who receives such a file, too.
 //!
 //! The crate knows nothing of proxying, and it reads no configuration file.
@@ -28,8 +29,12 @@ mod profile;
 
 mod cookies;
 mod hidden_page;
+mod indexed_db;
 mod local_storage;
+mod opfs;
 mod origins;
+mod page_storage;
+mod quota;
 mod reader;
 mod refusal;
 
@@ -44,7 +49,7 @@ pub mod supervisor;
 
 pub use config::{ChromeConfig, ConfigError};
 pub use file::{WriteError, write_atomically};
-pub use harvest::{HarvestConfig, HarvestError, Harvested, harvest};
+pub use harvest::{HarvestConfig, HarvestError, Harvested, StorageLimits, harvest};
 pub use local_storage::LocalStorageError;
 pub use profile::ProfileError;
 pub use schedule::{InvalidSchedule, Outcome, Schedule, ScheduleConfig};

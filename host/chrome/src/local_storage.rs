@@ -36,8 +36,8 @@ pub enum LocalStorageError {
         /// The directory.
         path: PathBuf,
     },
-    /// The files could not be copied.
-    #[error("cannot copy {}: {source}", path.display())]
+    /// The files could not be copied, or a directory of them not be listed.
+    #[error("cannot read {}: {source}", path.display())]
     Copy {
         /// The directory or file.
         path: PathBuf,

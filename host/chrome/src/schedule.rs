@@ -152,13 +152,15 @@ async fn harvest_once(config: &HarvestConfig, outcome: &watch::Sender<Option<Out
                 cookies,
                 origins,
                 items,
+                databases,
+                files,
                 from_disk,
                 left_out,
                 bytes,
                 duration,
             } = harvested;
             let duration_ms = duration.as_millis() as u64;
-            info!(cookies, origins, items, from_disk, left_out, bytes, duration_ms, %file, "harvested");
+            info!(cookies, origins, items, databases, files, from_disk, left_out, bytes, duration_ms, %file, "harvested");
             Ok(harvested)
         }
         Err(error) => {

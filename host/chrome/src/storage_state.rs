@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize, Serializer};
 
+pub use crate::indexed_db::{Database, Index, Json, Record, Store};
+pub use crate::opfs::{OpfsEntry, OpfsKind};
 pub use crate::refusal::Refusal;
 
 /// The last second of the year 9999: the latest `expires` that Playwright accepts.
@@ -10,13 +12,13 @@ pub const LATEST_EXPIRY: f64 = 253_402_300_799.0;
 /// `expires` of a cookie that ends with the session.
 pub const SESSION: f64 = -1.0;
 
-/// A whole `storageState` document. Keys that are not listed (`indexedDB`, `opfs`, …) are accepted when reading and
-/// are not kept.
+/// A whole `storageState` document. Keys that are not listed (`credentials`, …) are accepted when reading and are not
+/// kept.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct StorageState {
     /// All cookies. Required here, although Playwright does without: a document that lacks it is no snapshot.
     pub cookies: Vec<Cookie>,
-    /// Local storage by origin. Default: none.
+    /// What each origin stores. Default: none.
     #[serde(default)]
     pub origins: Vec<OriginStorage>,
 }
@@ -74,15 +76,29 @@ pub enum SameSite {
     None,
 }
 
-/// The local storage of one origin.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// What one origin stores.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct OriginStorage {
     /// `http://host[:port]` or `https://host[:port]`.
     pub origin: String,
-    /// Its items.
+    /// Its items of local storage.
     #[serde(default)]
     pub local_storage: Vec<Item>,
+    /// Its databases.
+    #[serde(rename = "indexedDB", default, skip_serializing_if = "Vec::is_empty")]
+    pub indexed_db: Vec<Database>,
+    /// Its private file system.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub opfs: Vec<OpfsEntry>,
+}
+
+impl OriginStorage {
+    /// How many files its private file system has, directories not counted.
+    pub fn files(&self) -> usize {
+        let files = self.opfs.iter();
+        files.filter(|entry| entry.kind == OpfsKind::File).count()
+    }
 }
 
 /// One item of local storage.
@@ -194,6 +210,8 @@ impl StorageState {
         self.origins.sort_by(|a, b| a.origin.cmp(&b.origin));
         for storage in &mut self.origins {
             storage.local_storage.sort();
+            storage.indexed_db.sort_by(|a, b| a.name.cmp(&b.name));
+            storage.opfs.sort_by(|a, b| a.path.cmp(&b.path));
         }
     }
 }
@@ -336,7 +354,7 @@ mod tests {
     fn sorting_makes_the_bytes_independent_of_the_order_of_arrival() {
         let origin = |origin: &str| OriginStorage {
             origin: origin.into(),
-            local_storage: vec![],
+            ..OriginStorage::default()
         };
         let mut one = StorageState {
             cookies: vec![cookie("b"), cookie("a")],

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 
 use tokio::sync::watch;
 use witgate_chrome::{
-    ChromeConfig, ConfigError, HarvestConfig, Schedule, ScheduleConfig, StartError, Supervisor,
-    schedule,
+    ChromeConfig, ConfigError, HarvestConfig, Schedule, ScheduleConfig, StartError, StorageLimits,
+    Supervisor, schedule,
 };
 use witgate_proxy::config::shape::Located;
 use witgate_proxy::config::{Item, Location, Problem, Problems, Section, shape};
@@ -26,7 +26,15 @@ struct Snapshot {
     file: PathBuf,
     schedule: Schedule,
     on_start: bool,
+    contents: Contents,
     location: Location,
+}
+
+/// What a snapshot holds besides cookies and local storage.
+struct Contents {
+    indexed_db: bool,
+    opfs: bool,
+    limits: StorageLimits,
 }
 
 struct Places {
@@ -100,12 +108,32 @@ fn snapshot(table: &mut Section<'_>) -> Option<Snapshot> {
         }
     });
     let on_start = table.default("on-start", true, shape::boolean);
+    let contents = contents(table);
     let (file, location) = split(file);
     Some(Snapshot {
         file: file?,
         schedule,
         on_start,
+        contents,
         location: location?,
+    })
+}
+
+fn contents(table: &mut Section<'_>) -> Contents {
+    Contents {
+        indexed_db: table.default("indexed-db", true, shape::boolean),
+        opfs: table.default("opfs", false, shape::boolean),
+        limits: table
+            .optional("limits", shape::table(limits))
+            .unwrap_or_default(),
+    }
+}
+
+fn limits(table: &mut Section<'_>) -> Option<StorageLimits> {
+    let usual = StorageLimits::default();
+    Some(StorageLimits {
+        origin_size: table.default("origin-size", usual.origin_size, shape::size),
+        total_size: table.default("total-size", usual.total_size, shape::size),
     })
 }
 
@@ -156,7 +184,13 @@ impl Chrome {
 
     fn harvest_config(&self, file: PathBuf) -> HarvestConfig {
         let endpoint = SocketAddr::from((Ipv4Addr::LOCALHOST, self.config.port));
-        HarvestConfig::new(endpoint, Some(self.config.profile.clone()), file)
+        let mut config = HarvestConfig::new(endpoint, Some(self.config.profile.clone()), file);
+        if let Some(Snapshot { contents, .. }) = &self.snapshot {
+            config.indexed_db = contents.indexed_db;
+            config.opfs = contents.opfs;
+            config.limits = contents.limits.clone();
+        }
+        config
     }
 
     fn check_snapshot(&self, file: &str) -> Result<(), Ended> {

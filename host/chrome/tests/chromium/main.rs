@@ -4,7 +4,9 @@
     reason = "a test that cannot go on fails where it stands"
 )]
 
+mod faults;
 mod harvest;
+mod playwright;
 mod schedule;
 mod supervisor;
 mod support;
