@@ -17,6 +17,8 @@ fn help_names_every_command_and_every_command_has_help() {
         &["check"],
         &["harvest"],
         &["snapshot", "pull"],
+        &["profile", "backup"],
+        &["profile", "restore"],
         &["demo"],
     ] {
         assert!(

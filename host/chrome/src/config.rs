@@ -6,6 +6,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::health::HealthConfig;
+
 /// Names under which distributions install Chromium, in the order in which they are looked for.
 pub const BINARY_NAMES: [&str; 4] = [
     "chromium",
@@ -42,6 +44,8 @@ pub struct ChromeConfig {
     /// How long Chromium must have been ready for the wait to start from [`ChromeConfig::min_backoff`] again.
     /// Default 60 s.
     pub backoff_reset: Duration,
+    /// When a browser that runs is given up as wedged. `None`: only a browser that ended is started again.
+    pub health: Option<HealthConfig>,
 }
 
 impl ChromeConfig {
@@ -59,6 +63,7 @@ impl ChromeConfig {
             min_backoff: Duration::from_millis(500),
             max_backoff: Duration::from_secs(30),
             backoff_reset: Duration::from_secs(60),
+            health: Some(HealthConfig::default()),
         }
     }
 

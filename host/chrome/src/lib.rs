@@ -4,7 +4,7 @@
 //!
 //! ```text
 //! config ─► supervisor ─► process ─► Chromium on 127.0.0.1:PORT, with one profile
-//!               │ watch                   ▲
+//!               │ watch ◄── health ───────▲
 //! schedule ◄────┘                         │ cdp
 //!     └─► harvest ─► cookies, origins, reader (hidden pages, disk) ─► storage state ─► file
 //! ```
@@ -12,6 +12,7 @@
 //! - [`Supervisor`] starts Chromium, restarts it with back-off when it crashes, and ends it without orphans.
 //! - [`harvest()`] takes cookies and what origins store out of the running browser; [`schedule::run`] does so by the
 //!   clock.
+//! - [`backup()`] and [`restore()`] keep the whole profile in an archive, taken while the browser runs.
 //! - [`StorageState::parse`] and [`write_atomically`] serve who receives such a file, too.
 //!
 //! The crate knows nothing of proxying, and it reads no configuration file.
@@ -24,8 +25,10 @@
     )
 )]
 
+mod archive;
 mod process;
 mod profile;
+mod version;
 
 mod cookies;
 mod hidden_page;
@@ -38,20 +41,27 @@ mod quota;
 mod reader;
 mod refusal;
 
+pub mod backup;
 pub mod cdp;
 pub mod config;
 pub mod endpoint;
 pub mod file;
 pub mod harvest;
+pub mod health;
+pub mod restore;
 pub mod schedule;
 pub mod storage_state;
 pub mod supervisor;
 
+pub use archive::{InvalidRecipient, Recipient};
+pub use backup::{Backup, BackupConfig, BackupError, backup};
 pub use config::{ChromeConfig, ConfigError};
 pub use file::{WriteError, write_atomically};
 pub use harvest::{HarvestConfig, HarvestError, Harvested, StorageLimits, harvest};
+pub use health::{Counters, HealthConfig};
 pub use local_storage::LocalStorageError;
 pub use profile::ProfileError;
+pub use restore::{RestoreError, Restored, restore};
 pub use schedule::{InvalidSchedule, Outcome, Schedule, ScheduleConfig};
 pub use storage_state::{InvalidState, StorageState};
 pub use supervisor::{Ready, StartError, State, Supervisor};

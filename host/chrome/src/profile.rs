@@ -93,6 +93,18 @@ impl Profile {
         }
     }
 
+    /// As [`Profile::claim`], and no browser may run on it either, not even one that an earlier supervisor left.
+    pub(crate) fn claim_at_rest(path: &Path) -> Result<Self, ProfileError> {
+        let profile = Self::claim(path)?;
+        match profile.left_running() {
+            Some(pid) => Err(ProfileError::InUse {
+                profile: profile.path,
+                pid,
+            }),
+            None => Ok(profile),
+        }
+    }
+
     /// The real path, without links.
     pub(crate) fn path(&self) -> &Path {
         &self.path

@@ -1,13 +1,14 @@
 //! Chromium's life: start, ready, and again after a crash, until it is told to stop.
 //!
 //! ```text
-//! Starting ──► Ready ──► (ended) ──► BackingOff ──► Starting …          any state ──► Stopped
-//!     └──────────────────────────────────▲
+//! Starting ──► Ready ──► Unhealthy ──► (ended) ──► BackingOff ──► Starting …          any state ──► Stopped
+//!     └────────────┴─────────────────────────────────────▲
 //! ```
 //!
 //! Ready means that `/json/version` is answered, and by this very browser: its WebSocket URL is the one that the
 //! started process announced on its standard error. (A Chromium that finds 127.0.0.1:PORT taken listens on \[::1\]
-//! instead and says nothing of it.)
+//! instead and says nothing of it.) From then on [`crate::health`] probes whether pages can be opened; a browser that
+//! opens none for too long is ended and started anew.
 //!
 //! When the supervising process itself is killed, Chromium goes on running; the next supervisor of the profile ends
 //! it before it starts its own. (Tying a child's life to its parent's needs code between fork and exec, which cannot
@@ -20,6 +21,7 @@ use std::env;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::process::ExitStatus;
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::watch;
@@ -28,14 +30,21 @@ use tracing::{info, warn};
 
 use crate::config::{ChromeConfig, CommandLine, ConfigError};
 use crate::endpoint::{self, EndpointError, Version};
+use crate::health::{self, Counters};
 use crate::process::Process;
 use crate::profile::{Profile, ProfileError};
+use crate::version;
 
 /// How long one answer of `/json/version` may take while waiting to be ready.
 const PROBE_LIMIT: Duration = Duration::from_secs(5);
 
 /// How often `/json/version` is asked again while it is not answered.
 const PROBE_POLL: Duration = Duration::from_millis(50);
+
+/// What is said of a browser that is older than its profile.
+const OLDER: &str = "chromium is older than the one that last used this profile, and may take what that one wrote for \
+                     damaged and discard it: stop, install that version or a later one, or restore a backup that \
+                     was taken with this one";
 
 /// How Chromium is doing.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,6 +53,14 @@ pub enum State {
     Starting,
     /// Answers `/json/version`.
     Ready(Ready),
+    /// Runs, but opens no pages any more: so many probes in a row failed. It is being ended, which takes no longer
+    /// than [`ChromeConfig::stop_timeout`] and a few seconds, and will be started again.
+    Unhealthy {
+        /// Since when it is given up.
+        since: SystemTime,
+        /// What the last probe met with, for people.
+        reason: String,
+    },
     /// Ended or did not start; another attempt follows.
     BackingOff {
         /// When it will be started again.
@@ -116,6 +133,8 @@ enum RunError {
     },
     #[error("chromium was not ready within {limit:?}{last_words}")]
     NotReady { limit: Duration, last_words: String },
+    #[error("{0}")]
+    Unhealthy(String),
     #[error("cannot wait for chromium: {0}")]
     Wait(io::Error),
     #[error("port {port} of 127.0.0.1 is taken: another browser answers there")]
@@ -133,6 +152,9 @@ pub struct Supervisor {
     profile: Profile,
     address: SocketAddr,
     state: watch::Sender<State>,
+    /// The browser of the current run, once it was ready.
+    ready: Option<Ready>,
+    counters: Arc<Counters>,
 }
 
 impl Supervisor {
@@ -161,6 +183,8 @@ impl Supervisor {
                 profile,
                 address,
                 state,
+                ready: None,
+                counters: Arc::default(),
             },
             receiver,
         ))
@@ -171,9 +195,14 @@ impl Supervisor {
         self.address
     }
 
+    /// What happens to the browser, counted; to be had before [`Supervisor::run`] takes the supervisor.
+    pub fn counters(&self) -> Arc<Counters> {
+        Arc::clone(&self.counters)
+    }
+
     /// Runs Chromium, again and again, until `stop` is done; then ends it and returns with no process left.
     ///
-    /// A crash, a failed start and a start that takes too long are logged at warn level and followed by another
+    /// A crash, a failed start, a start that takes too long and a browser that opens no pages any more are logged at warn level and followed by another
     /// start, after a wait that doubles each time. Dropping the future kills Chromium.
     pub async fn run(mut self, stop: impl Future<Output = ()>) {
         tokio::pin!(stop);
@@ -194,7 +223,7 @@ impl Supervisor {
             });
             tokio::select! {
                 () = stop.as_mut() => break,
-                () = sleep(delay) => {}
+                () = sleep(delay) => self.counters.count_restart(),
             }
         }
         info!("chromium stopped");
@@ -205,11 +234,13 @@ impl Supervisor {
         &mut self,
         mut stop: impl Future<Output = ()> + Unpin,
     ) -> Result<Stopped, RunError> {
+        self.ready = None;
         tokio::select! {
             () = &mut stop => return Ok(Stopped),
             prepared = self.profile.prepare(self.config.stop_timeout) => prepared.map_err(StartError::from)?,
         }
         check_port(self.address)?;
+        let last_version = version::of_profile(self.profile.path());
         let mut process = Process::spawn(&self.command_line).map_err(|source| RunError::Spawn {
             binary: self.command_line.binary.display().to_string(),
             source,
@@ -220,16 +251,12 @@ impl Supervisor {
         }
         let end = tokio::select! {
             () = &mut stop => Ok(Stopped),
-            error = self.until_ended(&mut process) => Err(error),
+            error = self.until_ended(&mut process, last_version.as_deref()) => Err(error),
         };
-        let ready = self
-            .state
-            .borrow()
-            .ready()
-            .map(|ready| ready.websocket_path.clone());
         match &end {
-            Ok(Stopped) => {
-                let endpoint = ready.as_deref().map(|path| (self.address, path));
+            Ok(Stopped) | Err(RunError::Unhealthy(_)) => {
+                let path = self.ready.as_ref().map(|ready| &*ready.websocket_path);
+                let endpoint = path.map(|path| (self.address, path));
                 process.stop(endpoint, self.config.stop_timeout).await;
             }
             Err(RunError::NotReady { .. } | RunError::ForeignBrowser { .. }) => {
@@ -241,7 +268,7 @@ impl Supervisor {
     }
 
     /// Waits for readiness and then for the end, whichever way it comes.
-    async fn until_ended(&self, process: &mut Process) -> RunError {
+    async fn until_ended(&mut self, process: &mut Process, last: Option<&str>) -> RunError {
         let started = Instant::now();
         let mut announced = process.announced();
         let ready = async {
@@ -269,17 +296,40 @@ impl Supervisor {
                 };
             }
         };
-        let pid = process.pid();
         let took_ms = started.elapsed().as_millis() as u64;
-        info!(pid, browser = version.browser, endpoint = %self.address, took_ms, "chromium is ready");
-        self.state.send_replace(State::Ready(Ready {
-            pid,
+        let ready = Ready {
+            pid: process.pid(),
             browser: version.browser,
             websocket_path: version.websocket_path,
             since: SystemTime::now(),
-        }));
-        let exit = process.exited().await;
-        ended(exit, "by itself", process)
+        };
+        info!(pid = ready.pid, browser = ready.browser, endpoint = %self.address, took_ms, "chromium is ready");
+        if let Some(last) = last.filter(|last| version::is_older(&ready.browser, last)) {
+            warn!(browser = ready.browser, profile = last, "{OLDER}");
+        }
+        self.ready = Some(ready.clone());
+        self.state.send_replace(State::Ready(ready.clone()));
+        tokio::select! {
+            exit = process.exited() => ended(exit, "by itself", process),
+            reason = self.unhealthy(&ready) => {
+                self.state.send_replace(State::Unhealthy {
+                    since: SystemTime::now(),
+                    reason: reason.clone(),
+                });
+                RunError::Unhealthy(reason)
+            }
+        }
+    }
+
+    /// Waits until the browser is of no use any more, and tells why.
+    async fn unhealthy(&self, ready: &Ready) -> String {
+        match &self.config.health {
+            Some(config) => {
+                let path = &ready.websocket_path;
+                health::until_unhealthy(config, self.address, path, &self.counters).await
+            }
+            None => std::future::pending().await,
+        }
     }
 
     /// Waits until `/json/version` is answered by the browser that announced `url`.
@@ -303,9 +353,8 @@ impl Supervisor {
     }
 
     fn ready_for(&self) -> Duration {
-        let state = self.state.borrow();
-        state
-            .ready()
+        self.ready
+            .as_ref()
             .and_then(|ready| ready.since.elapsed().ok())
             .unwrap_or_default()
     }

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use clap::{Args as Group, Parser, Subcommand, ValueEnum};
 
+use crate::profile::Profile;
+
 /// A reverse proxy whose every behaviour is a WebAssembly component.
 #[derive(Debug, Parser)]
 #[command(version, arg_required_else_help = true, after_help = AFTER_HELP)]
@@ -44,6 +46,11 @@ pub(crate) enum Command {
     Snapshot {
         #[command(subcommand)]
         command: Snapshot,
+    },
+    /// Backups of the shared Chromium's profile
+    Profile {
+        #[command(subcommand)]
+        command: Profile,
     },
     /// Try the built-in plugins: everything in one process, with curl lines to copy
     Demo(Demo),

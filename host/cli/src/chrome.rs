@@ -1,12 +1,12 @@
 //! `[chrome]` and `[chrome.snapshot]`: read from the configuration, checked, run.
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use tokio::sync::watch;
 use witgate_chrome::{
-    ChromeConfig, ConfigError, HarvestConfig, Schedule, ScheduleConfig, StartError, StorageLimits,
-    Supervisor, schedule,
+    ChromeConfig, ConfigError, HarvestConfig, HealthConfig, Schedule, ScheduleConfig, StartError,
+    StorageLimits, Supervisor, schedule,
 };
 use witgate_proxy::config::shape::Located;
 use witgate_proxy::config::{Item, Location, Problem, Problems, Section, shape};
@@ -61,6 +61,7 @@ fn chrome(table: &mut Section<'_>) -> Option<Chrome> {
     let args = table.optional("args", shape::located(shape::list(shape::string)));
     let start_timeout = table.optional("start-timeout", shape::positive_duration);
     let stop_timeout = table.optional("stop-timeout", shape::positive_duration);
+    let health = table.optional("health", shape::or_false(shape::table(health)));
     let snapshot = table.optional("snapshot", shape::table(snapshot));
     let (profile, profile_location) = split(profile);
     let (binary, binary_location) = split(binary);
@@ -76,6 +77,7 @@ fn chrome(table: &mut Section<'_>) -> Option<Chrome> {
     config.args = args.unwrap_or_default();
     config.start_timeout = start_timeout.unwrap_or(config.start_timeout);
     config.stop_timeout = stop_timeout.unwrap_or(config.stop_timeout);
+    config.health = health.unwrap_or(config.health);
     let places = Places {
         table: location,
         binary: binary_location,
@@ -88,6 +90,15 @@ fn chrome(table: &mut Section<'_>) -> Option<Chrome> {
         config,
         snapshot,
         places,
+    })
+}
+
+fn health(table: &mut Section<'_>) -> Option<HealthConfig> {
+    let default = HealthConfig::default();
+    Some(HealthConfig {
+        interval: table.default("interval", default.interval, shape::positive_duration),
+        timeout: table.default("timeout", default.timeout, shape::positive_duration),
+        failures: table.default("failures", default.failures, shape::integer(1..=1000)),
     })
 }
 
@@ -174,6 +185,11 @@ impl Chrome {
             schedule,
             outcome: watch::Sender::default(),
         })
+    }
+
+    /// The `--user-data-dir`.
+    pub(crate) fn profile(&self) -> &Path {
+        &self.config.profile
     }
 
     /// How to harvest into `[chrome.snapshot] file`, if there is one.

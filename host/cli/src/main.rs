@@ -9,6 +9,7 @@ mod demo;
 mod harvest;
 mod load;
 mod log;
+mod profile;
 mod pull;
 mod reload;
 mod run;
@@ -30,6 +31,7 @@ fn main() -> ExitCode {
         Command::Snapshot {
             command: Snapshot::Pull(pull),
         } => pull::pull(&pull),
+        Command::Profile { command } => profile::profile(&command),
         Command::Demo(demo) => demo::demo(&demo),
     };
     match done {

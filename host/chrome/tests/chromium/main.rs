@@ -4,8 +4,10 @@
     reason = "a test that cannot go on fails where it stands"
 )]
 
+mod backup;
 mod faults;
 mod harvest;
+mod health;
 mod playwright;
 mod schedule;
 mod supervisor;

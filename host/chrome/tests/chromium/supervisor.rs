@@ -10,7 +10,7 @@ use rustix::process::{Pid, Signal, kill_process, test_kill_process_group};
 use tokio::sync::watch;
 use witgate_chrome::{ChromeConfig, ConfigError, StartError, State, Supervisor};
 
-use crate::support::{Chrome, PATIENCE, Site, Tab, config, flush_cookies, until};
+use crate::support::{Chrome, PATIENCE, Site, Tab, config, flush_cookies, is_signed_in, until};
 
 /// A configuration whose browser is a shell script.
 fn scripted(profile: &Path, script: &str) -> ChromeConfig {
@@ -181,6 +181,66 @@ async fn the_stale_lock_of_another_host_does_not_block_a_start() {
     // As after a container was made anew on the same volume.
     std::os::unix::fs::symlink("other-container-7", profile.path().join("SingletonLock")).unwrap();
     let chrome = Chrome::start_with(config(profile.path())).await;
+    chrome.stop().await;
+}
+
+#[tokio::test]
+async fn another_chromium_on_the_profile_is_named_while_it_lives_and_no_obstacle_once_it_is_dead() {
+    let profile = tempfile::tempdir().unwrap();
+    let lock = profile.path().join("SingletonLock");
+    let other = config(profile.path());
+    let mut user_data_dir = std::ffi::OsString::from("--user-data-dir=");
+    user_data_dir.push(profile.path());
+    let mut browser = std::process::Command::new("chromium")
+        .arg(user_data_dir)
+        .arg(format!("--remote-debugging-port={}", other.port))
+        .args([
+            "--headless=new",
+            "--no-sandbox",
+            "--disable-dev-shm-usage",
+            "about:blank",
+        ])
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    until("it holds the profile", || {
+        std::fs::symlink_metadata(&lock).is_ok()
+    })
+    .await;
+    let error = Supervisor::new(config(profile.path()))
+        .unwrap_err()
+        .to_string();
+    let named = format!("process {}", browser.id());
+    assert!(
+        error.contains(&named) && error.contains("close that one"),
+        "{error}"
+    );
+
+    browser.kill().unwrap();
+    browser.wait().unwrap();
+    assert!(std::fs::symlink_metadata(&lock).is_ok(), "left behind");
+    let chrome = Chrome::start_with(config(profile.path())).await;
+    chrome.stop().await;
+}
+
+#[tokio::test]
+async fn the_state_of_an_older_chromium_is_there_in_a_newer_one() {
+    let site = Site::serve().await;
+    let profile = tempfile::tempdir().unwrap();
+    let mut chrome = Chrome::start_with(config(profile.path())).await;
+    let mut client = chrome.client().await;
+    Tab::open(&mut client, &format!("{}/?log-in", site.origin("shop"))).await;
+    chrome.stop().await;
+    // What an update of the package looks like to the profile.
+    std::fs::write(profile.path().join("Last Version"), "120.0.6099.109").unwrap();
+    let mut chrome = Chrome::start_with(config(profile.path())).await;
+    let mut client = chrome.client().await;
+    assert!(is_signed_in(&mut client).await);
+    let noted = std::fs::read_to_string(profile.path().join("Last Version")).unwrap();
+    assert!(
+        chrome.ready().await.browser.ends_with(noted.trim()),
+        "{noted}"
+    );
     chrome.stop().await;
 }
 

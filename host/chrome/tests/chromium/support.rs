@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use chromiumoxide::cdp::browser_protocol::network::CookieParam;
 use chromiumoxide::cdp::browser_protocol::page;
-use chromiumoxide::cdp::browser_protocol::storage::SetCookiesParams;
+use chromiumoxide::cdp::browser_protocol::storage::{GetCookiesParams, SetCookiesParams};
 use chromiumoxide::cdp::browser_protocol::target::{
     AttachToTargetParams, CreateTargetParams, SessionId, TargetId,
 };
@@ -20,7 +20,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 use witgate_chrome::cdp::{Client, React, ignore};
-use witgate_chrome::{ChromeConfig, HarvestConfig, Ready, State, Supervisor};
+use witgate_chrome::{ChromeConfig, Counters, HarvestConfig, Ready, State, Supervisor};
 use witgate_tests::port;
 
 /// Starting Chromium takes a second or two; more only where many tests share few cores.
@@ -60,6 +60,7 @@ pub(crate) fn config(profile: &Path) -> ChromeConfig {
 pub(crate) struct Chrome {
     pub(crate) state: watch::Receiver<State>,
     pub(crate) endpoint: SocketAddr,
+    pub(crate) counters: Arc<Counters>,
     profile: PathBuf,
     _own: Option<TempDir>,
     stop: oneshot::Sender<()>,
@@ -79,11 +80,13 @@ impl Chrome {
         let profile = config.profile.clone();
         let (supervisor, state) = Supervisor::new(config).unwrap();
         let endpoint = supervisor.endpoint();
+        let counters = supervisor.counters();
         let (stop, stopped) = oneshot::channel::<()>();
         let task = tokio::spawn(supervisor.run(async move { stopped.await.unwrap_or_default() }));
         let mut chrome = Self {
             state,
             endpoint,
+            counters,
             profile,
             _own: None,
             stop,
@@ -204,6 +207,18 @@ impl Tab {
             Err(_) => Value::Null,
         }
     }
+}
+
+/// Whether the browser has the cookie of [`Site`]'s `?log-in`.
+pub(crate) async fn is_signed_in(client: &mut Client) -> bool {
+    let cookies = client
+        .call(None, GetCookiesParams::default())
+        .await
+        .unwrap();
+    cookies
+        .cookies
+        .iter()
+        .any(|cookie| cookie.name == "id" && cookie.value == "of-the-user")
 }
 
 /// Makes Chromium write its cookies to the disk now rather than within 30 s: it does so after 512 changes.

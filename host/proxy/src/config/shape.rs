@@ -236,6 +236,16 @@ pub fn path(item: &Item<'_>) -> Option<PathBuf> {
     Some(item.reader().directory().join(text))
 }
 
+/// `false`, which gives `None`, or what `shape` reads.
+pub fn or_false<'r, T>(
+    mut shape: impl FnMut(&Item<'r>) -> Option<T>,
+) -> impl FnMut(&Item<'r>) -> Option<Option<T>> {
+    move |item| match item.value() {
+        Value::Boolean(false) => Some(None),
+        _ => shape(item).map(Some),
+    }
+}
+
 /// A list whose items have one shape.
 pub fn list<'r, T>(
     mut shape: impl FnMut(&Item<'r>) -> Option<T>,

@@ -1,0 +1,190 @@
+//! The shape of a profile's backup: `tar`, compressed by zstd, and by choice encrypted by age.
+//!
+//! The first entry is a label that tells it apart from any other archive. The others are regular files with paths
+//! below the profile. zstd's checksum covers all of it, and an archive that is cut short does not decompress.
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
+use std::path::Path;
+use std::str::FromStr;
+use std::time::{Duration, SystemTime};
+
+use age::stream::StreamWriter;
+use age::{DecryptError, Decryptor, Encryptor, IdentityFile};
+use chrono::{DateTime, NaiveDateTime, Utc};
+use serde::{Deserialize, Serialize};
+
+/// The label's name in the archive. No file of a profile is called so.
+pub(crate) const LABEL: &str = "witgate-profile-backup.json";
+
+/// The one format there is.
+pub(crate) const FORMAT: u32 = 1;
+
+/// How UTC times are written in names: they sort by time, and no file system minds them.
+const TIME: &str = "%Y%m%dT%H%M%SZ";
+
+/// How every age file begins.
+const AGE: &[u8] = b"age-encryption.org/";
+
+/// What an archive says about itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Label {
+    pub(crate) format: u32,
+    /// When it was begun, as in its name.
+    pub(crate) taken: String,
+    /// The version of the Chromium that last used the profile.
+    pub(crate) chromium: Option<String>,
+}
+
+/// Whom a backup is encrypted for: a public key of age, `age1…`.
+#[derive(Clone)]
+pub struct Recipient(age::x25519::Recipient);
+
+impl FromStr for Recipient {
+    type Err = InvalidRecipient;
+
+    fn from_str(text: &str) -> Result<Self, InvalidRecipient> {
+        text.parse().map(Self).map_err(InvalidRecipient)
+    }
+}
+
+impl std::fmt::Debug for Recipient {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "Recipient({})", self.0)
+    }
+}
+
+/// Text that is no public key.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "this is no public key of age ({0}): write one that starts with age1, as age-keygen prints it"
+)]
+pub struct InvalidRecipient(&'static str);
+
+/// `time` in UTC, to the second, as part of a name.
+pub(crate) fn time_in_name(time: SystemTime) -> String {
+    DateTime::<Utc>::from(time).format(TIME).to_string()
+}
+
+/// The name of an archive that was begun at `time`.
+pub(crate) fn name(time: SystemTime, encrypted: bool) -> String {
+    let end = if encrypted { ".age" } else { "" };
+    format!("profile-{}.tar.zst{end}", time_in_name(time))
+}
+
+/// When an archive of this name was begun; `None` for a file of another kind.
+pub(crate) fn time_of(name: &str) -> Option<SystemTime> {
+    let rest = name.strip_prefix("profile-")?;
+    let time = rest
+        .strip_suffix(".tar.zst")
+        .or_else(|| rest.strip_suffix(".tar.zst.age"))?;
+    let time = NaiveDateTime::parse_from_str(time, TIME).ok()?.and_utc();
+    let seconds = u64::try_from(time.timestamp()).ok()?;
+    Some(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds))
+}
+
+/// Where an archive's bytes go.
+pub(crate) enum Sink {
+    Plain(BufWriter<File>),
+    Encrypted(StreamWriter<BufWriter<File>>),
+}
+
+impl Sink {
+    /// Encrypts for `recipients`, if there are any.
+    pub(crate) fn new(file: File, recipients: &[Recipient]) -> io::Result<Self> {
+        let file = BufWriter::new(file);
+        if recipients.is_empty() {
+            return Ok(Self::Plain(file));
+        }
+        let recipients = recipients.iter().map(|recipient| &recipient.0 as _);
+        let encryptor = Encryptor::with_recipients(recipients).map_err(io::Error::other)?;
+        Ok(Self::Encrypted(encryptor.wrap_output(file)?))
+    }
+
+    /// Writes what is still on its way.
+    pub(crate) fn finish(self) -> io::Result<()> {
+        let mut file = match self {
+            Self::Plain(file) => file,
+            Self::Encrypted(stream) => stream.finish()?,
+        };
+        file.flush()
+    }
+}
+
+impl Write for Sink {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Plain(file) => file.write(bytes),
+            Self::Encrypted(stream) => stream.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Self::Plain(file) => file.flush(),
+            Self::Encrypted(stream) => stream.flush(),
+        }
+    }
+}
+
+/// An archive cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum OpenError {
+    #[error("{0}")]
+    Read(#[from] io::Error),
+    #[error("it is encrypted: give the file with its secret key by --identity")]
+    NoIdentity,
+    #[error("cannot read the secret key in {file}: {source}")]
+    Identity { file: String, source: io::Error },
+    #[error("it cannot be decrypted: {0}")]
+    Decrypt(#[from] DecryptError),
+}
+
+/// Opens an archive, to read the `tar` in it. `identity` is a file as `age-keygen` writes it.
+pub(crate) fn open(path: &Path, identity: Option<&Path>) -> Result<Box<dyn Read>, OpenError> {
+    let mut file = BufReader::new(File::open(path)?);
+    // A regular file's first read gives more than this, unless it is shorter.
+    if !file.fill_buf()?.starts_with(AGE) {
+        return Ok(Box::new(zstd::Decoder::with_buffer(file)?));
+    }
+    let identity = identity.ok_or(OpenError::NoIdentity)?;
+    let identities = IdentityFile::from_file(identity.display().to_string());
+    let identities = identities.map_err(|source| OpenError::Identity {
+        file: identity.display().to_string(),
+        source,
+    })?;
+    let identities = identities.into_identities()?;
+    let keys = identities.iter().map(|identity| &**identity as _);
+    let stream = Decryptor::new_buffered(file)?.decrypt(keys)?;
+    Ok(Box::new(zstd::Decoder::new(stream)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_tell_their_time_and_sort_by_it() {
+        let early = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000);
+        let late = early + Duration::from_secs(86_400);
+        assert_eq!(name(early, false), "profile-20231114T221320Z.tar.zst");
+        assert_eq!(name(early, true), "profile-20231114T221320Z.tar.zst.age");
+        assert!(name(early, false) < name(late, false));
+        for encrypted in [false, true] {
+            assert_eq!(time_of(&name(late, encrypted)), Some(late));
+        }
+        for other in [
+            "profile-20231114T221320Z.tar",
+            "profile-yesterday.tar.zst",
+            "notes",
+        ] {
+            assert_eq!(time_of(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn a_text_that_is_no_public_key_is_refused_with_the_remedy() {
+        let error = "age1nonsense".parse::<Recipient>().unwrap_err();
+        assert!(error.to_string().contains("age-keygen"), "{error}");
+    }
+}
