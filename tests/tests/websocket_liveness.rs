@@ -7,6 +7,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 
 use witgate_tests::http::Connection;
 use witgate_tests::upstream::Peer;
+use witgate_tests::wait::PATIENCE;
 use witgate_tests::witgate::LogLine;
 use witgate_tests::{Upstream, Witgate, config, eventually};
 
@@ -163,7 +164,7 @@ fn a_silent_client_is_asked_and_its_answers_stay_here() {
 
     let mut got = Vec::new();
     while got.len() < expected.len() {
-        let byte = received.recv_timeout(witgate_tests::wait::PATIENCE);
+        let byte = received.recv_timeout(PATIENCE);
         got.extend(byte.expect("what the client sent arrives"));
     }
     assert_eq!(got, expected);
@@ -302,7 +303,12 @@ fn a_ping_waits_for_the_end_of_the_upstreams_frame() {
     let witgate = start(upstream.address(), PATIENT);
     let mut within = upgraded(&witgate);
     introduce(&mut within);
-    assert_eq!(within.read_exact(5), [0x81, 10, b'h', b'a', b'l']);
+    while within.read_exact(2) != [0x81, 10] {
+        // A ping that came before the frame.
+        let mark = within.read_exact(16);
+        within.send(masked(0x8a, &mark));
+    }
+    assert_eq!(within.read_exact(3), b"hal");
 
     // Another tunnel, begun later, shows that the time for a ping has passed.
     let mut other = upgraded(&witgate);
@@ -399,4 +405,30 @@ fn frames_that_come_with_the_handshake_are_followed_too() {
 
     assert_eq!(client.read_exact(3), b"ly!");
     read_ping(&mut client);
+}
+
+#[test]
+fn an_end_that_goes_away_ends_the_other_at_once() {
+    type Leave = fn(Connection);
+    let (upstream, received) = recording();
+    let witgate = start(upstream.address(), PATIENT);
+    let leave: [(&str, Leave); 2] = [("FIN", drop), ("RST", Connection::reset)];
+    for (way, leave) in leave {
+        let mut client = upgraded(&witgate);
+        introduce(&mut client);
+        let byte = received.recv_timeout(PATIENCE);
+        byte.expect("the tunnel is there");
+        leave(client);
+        eventually(
+            &format!("the upstream to end after the client's {way}"),
+            || (upstream.open() == 0).then_some(()),
+        );
+    }
+
+    let ending = self::upstream(await_go);
+    let witgate = start(ending.address(), PATIENT);
+    let mut client = upgraded(&witgate);
+    introduce(&mut client);
+    // A ping may have come before the end.
+    client.read_to_end().expect("it is closed");
 }

@@ -32,8 +32,8 @@ pub(super) struct Liveness {
     pub(super) up: Flow,
     /// A ping has become due.
     due: Notify,
-    /// The client is read again after a pause.
-    resumed: Notify,
+    /// The next thing to happen may be due earlier than the last time that the watch looked.
+    look_again: Notify,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -106,7 +106,7 @@ impl Liveness {
             down: flow(),
             up: flow(),
             due: Notify::new(),
-            resumed: Notify::new(),
+            look_again: Notify::new(),
         }
     }
 
@@ -124,8 +124,8 @@ impl Liveness {
     /// The client's silence begins anew. The first ping is sent all the same.
     fn rest(&self) {
         self.heard.set(Instant::now());
-        if self.client.get().asked {
-            self.probe.set(Probe::No);
+        if self.client.get().asked && self.probe.replace(Probe::No) != Probe::No {
+            self.look_again.notify_one();
         }
     }
 
@@ -163,7 +163,7 @@ impl Liveness {
     pub(super) fn upstream_took_all(&self) {
         self.up.go_on();
         self.rest();
-        self.resumed.notify_one();
+        self.look_again.notify_one();
     }
 
     /// Runs beside the two directions, and ends when an end is found dead.
@@ -174,7 +174,7 @@ impl Liveness {
                 Judgement::LookAgain(then) => {
                     tokio::select! {
                         () = sleep_until(then) => {}
-                        () = self.resumed.notified() => {}
+                        () = self.look_again.notified() => {}
                     }
                 }
                 Judgement::Ask => {
