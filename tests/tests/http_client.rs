@@ -1,16 +1,20 @@
 //! Promise: a plugin may send requests to the origins that it was granted and to no other, and whoever waits for an
 //! answer holds up nobody else.
 
+use std::env;
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Mutex, OnceLock};
-use std::{env, thread};
+use std::time::{Duration, Instant};
 
 use witgate_build::Build;
 use witgate_tests::http::{Connection, Message};
 use witgate_tests::upstream::response;
 use witgate_tests::witgate::Setup;
 use witgate_tests::{Upstream, Witgate, config, eventually, port};
+
+/// How long a hook may run. Less than the tests below make it wait, and more than a busy machine takes to run it.
+const DEADLINE: Duration = Duration::from_millis(300);
 
 const GUEST: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/fetching-guest");
 
@@ -43,7 +47,9 @@ impl Proxy {
 
     fn with(grant: &str) -> Self {
         let upstream = Upstream::answering(|_| response("200 OK", &[], "hello"));
-        let table = format!("\n[plugin.guest]\ncomponent = \"guest.wasm\"\n{grant}\n");
+        let table = format!(
+            "\n[plugin.guest]\ncomponent = \"guest.wasm\"\nlimits.deadline = \"{DEADLINE:?}\"\n{grant}\n"
+        );
         let text = config::through(&["guest"], upstream.address()) + &table;
         Self {
             witgate: Setup::new().file("guest.wasm", component()).start(&text),
@@ -71,6 +77,16 @@ impl Proxy {
     #[track_caller]
     fn assert_serves(&self) {
         assert_eq!(self.witgate.get("main", "/").text(), "hello");
+    }
+}
+
+impl Proxy {
+    #[track_caller]
+    fn assert_serves_for_longer_than_a_hook_may_run(&self) {
+        let since = Instant::now();
+        while since.elapsed() <= DEADLINE {
+            self.assert_serves();
+        }
     }
 }
 
@@ -213,7 +229,7 @@ fn what_is_no_usable_response_is_an_error_value() {
             "GET /cut HTTP/1.1" => b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc".to_vec(),
             "GET /garbage HTTP/1.1" => b"220 mail.example ESMTP\r\n".to_vec(),
             "GET /head HTTP/1.1" => {
-                response("200 OK", &[&format!("a: {}", "x".repeat(70_000))], "")
+                response("200 OK", &[&format!("a: {}", "x".repeat(300_000))], "")
             }
             "GET /switch HTTP/1.1" => b"HTTP/1.1 101 Switching Protocols\r\n\r\n".to_vec(),
             "GET /redirect HTTP/1.1" => response("302 Found", &["Location: /large"], ""),
@@ -255,11 +271,8 @@ fn who_waits_for_an_origin_holds_up_nobody_and_is_not_cut_by_the_deadline_of_hoo
     let mut waiting = proxy.order(&url(&origin, "/"), &[]);
     has_come.recv().expect("the origin is asked");
 
-    // The one worker serves others, and these take longer together than the 50 ms that a hook may run.
-    let since = std::time::Instant::now();
-    while since.elapsed() < std::time::Duration::from_millis(200) {
-        proxy.assert_serves();
-    }
+    // By the one worker there is.
+    proxy.assert_serves_for_longer_than_a_hook_may_run();
     go.send(()).expect("the origin still waits");
 
     let answer = waiting.read_response();
@@ -358,21 +371,19 @@ fn a_client_that_leaves_ends_the_request_for_it() {
 
 #[test]
 fn waiting_is_no_leave_to_run_on_afterwards() {
-    let origin = Upstream::answering(|_| {
-        // Longer than a hook may run, so that its first deadline has passed when it goes on.
-        thread::sleep(std::time::Duration::from_millis(150));
-        response("200 OK", &[], "")
-    });
+    let (origin, has_come, go) = held();
     let proxy = Proxy::granting(&origin, "");
+    let mut client = proxy.order(&url(&origin, "/"), &["x-then: spin"]);
+    has_come.recv().expect("the origin is asked");
 
-    let answer = proxy
-        .order(&url(&origin, "/"), &["x-then: spin"])
-        .read_response();
+    // Its first deadline has passed when it goes on.
+    proxy.assert_serves_for_longer_than_a_hook_may_run();
+    go.send(()).expect("the origin still waits");
 
-    assert_eq!(answer.status(), 500);
+    assert_eq!(client.read_response().status(), 500);
     proxy.witgate.log_line("the exceeded deadline", |line| {
         line.text("reason").is_some_and(|reason| {
-            reason.contains("plugin `guest`") && reason.contains("deadline of 50ms")
+            reason.contains("plugin `guest`") && reason.contains("deadline of 300ms")
         })
     });
     proxy.assert_serves();

@@ -20,7 +20,7 @@ use crate::listener;
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Client;
 
-/// Bytes of a response's head, and its fields: what a listener takes from a client by default.
+/// Bytes of a response's head that are read before it is given up, to within one more read, and its fields.
 const HEAD_SIZE: usize = 64 << 10;
 const HEADERS: usize = 100;
 

@@ -30,6 +30,9 @@ const HEAD_LIMITS: HeadLimits = HeadLimits {
     size: 64 << 10,
 };
 
+/// More than a worker has use for, and few enough to be counted.
+const MAX_CONCURRENCY: usize = 65_536;
+
 /// Sends requests over a network. One for all workers; a call runs on the worker whose exchange it is for.
 pub trait HttpClient: fmt::Debug + Send + Sync {
     /// Sends a request to this origin and reads the whole response. The URI is in origin form, `Host` is there, the
@@ -68,7 +71,7 @@ pub struct HttpGrant {
     pub timeout: Duration,
     /// Bytes of a request's and of a response's body.
     pub body_size: usize,
-    /// Requests of one plugin on one worker that are under way at once.
+    /// Requests of one plugin on one worker that are under way at once, and as many again that wait for their turn.
     pub concurrency: usize,
 }
 
@@ -76,9 +79,12 @@ pub struct HttpGrant {
 #[derive(Debug, Clone)]
 pub(crate) struct Outbound {
     grant: Option<HttpGrant>,
-    concurrency: usize,
     /// `concurrency` of them, shared by the plugin's instances on this worker.
     turns: Arc<Semaphore>,
+    /// For those under way and those that wait for a turn. Each keeps an instance, which calls that send nothing are
+    /// not to run out of.
+    places: Arc<Semaphore>,
+    most: usize,
 }
 
 /// A request that may be sent.
@@ -101,18 +107,20 @@ impl http_client::Host for State {
 
 impl Outbound {
     pub(crate) fn new(grant: Option<HttpGrant>) -> Self {
-        let most = |grant: &HttpGrant| grant.concurrency.min(Semaphore::MAX_PERMITS);
-        let concurrency = grant.as_ref().map_or(0, most);
+        let concurrency = grant.as_ref().map_or(0, |grant| grant.concurrency);
+        let concurrency = concurrency.min(MAX_CONCURRENCY);
+        let most = 2 * concurrency;
         Self {
             grant,
-            concurrency,
             turns: Arc::new(Semaphore::new(concurrency)),
+            places: Arc::new(Semaphore::new(most)),
+            most,
         }
     }
 
-    /// How many requests may be under way at once on this worker.
-    pub(crate) fn concurrency(&self) -> usize {
-        self.concurrency
+    /// How many calls may wait in here at once on this worker.
+    pub(crate) fn most(&self) -> usize {
+        self.most
     }
 
     async fn send(
@@ -126,6 +134,9 @@ impl Outbound {
         if left.is_zero() {
             return Err(Error::Timeout);
         }
+        let Ok(_place) = self.places.try_acquire() else {
+            return Err(Error::Busy);
+        };
         let until = Instant::now() + wanted.map_or(left, |wanted| wanted.min(left));
         let _time_stands_still = stopwatch.wait();
         let _turn = match timeout_at(until, self.turns.acquire()).await {

@@ -18,7 +18,8 @@ use crate::quarantine::Quarantine;
 use crate::transform::BodyTransform;
 use crate::verdict::{Reply, Verdict};
 
-/// Instances that one plugin may have on one worker. More than one are in use only while calls wait in an import.
+/// Instances that one plugin may have on one worker, beside those whose calls wait for requests of their own. More than
+/// one are in use only while calls wait in an import.
 const MAX_INSTANCES: usize = 16;
 
 /// A plugin's instances on one worker.
@@ -60,7 +61,7 @@ impl WorkerPlugin {
     /// When the plugin refuses its configuration, traps or exceeds a limit.
     pub async fn start(plugin: Arc<Plugin>) -> Result<Self, StartError> {
         let outbound = plugin.outbound();
-        let most = outbound.concurrency().max(MAX_INSTANCES);
+        let most = MAX_INSTANCES + outbound.most();
         let first = Rc::new(Slot::new(plugin.start(outbound.clone()).await?));
         Ok(Self {
             calls: Semaphore::new(most),

@@ -131,7 +131,7 @@ pub enum ErrorKind {
     InvalidMethod,
     /// A header that cannot be sent.
     InvalidHeader,
-    /// The grant's `concurrency` requests did not end in time for this one.
+    /// The grant's `concurrency` requests did not end in time for this one, or as many wait already.
     Busy,
     /// No connection. Try again later, or answer 503.
     Connect,

@@ -8,8 +8,7 @@ use super::model::HttpClientGrant;
 use super::shape::{integer, list, positive_duration, size_within};
 use super::{Item, Section};
 
-/// 2 s: a client waits for it. 1 MiB: it is copied into the plugin's memory. 16: as many as a plugin has instances on a
-/// worker that wait at the same time.
+/// 2 s: a client waits for it. 1 MiB: it is copied into the plugin's memory. 16: each keeps an instance of the plugin.
 pub(super) fn read(section: &mut Section<'_>) -> Option<HttpClientGrant> {
     let origins = section.required("origins", "[\"http://127.0.0.1:8080\"]", list(origin));
     let timeout = section.default("timeout", Duration::from_secs(2), positive_duration);

@@ -367,7 +367,7 @@ pub struct HttpClientGrant {
     pub timeout: Duration,
     /// `body-size`: bytes of a request's and of a response's body. Default `1MiB`.
     pub body_size: usize,
-    /// `concurrency`: requests under way at once, on each worker. Default 16.
+    /// `concurrency`: requests under way at once, on each worker, and as many again that wait. Default 16.
     pub concurrency: usize,
 }
 
