@@ -341,13 +341,17 @@ fn no_request_fails_while_the_configuration_is_reloaded_again_and_again() {
             .replace("workers = 1", "workers = 2")
             .replace(
                 "\"close\", ",
-                if round % 2 == 0 { "" } else { "\"close\", " },
+                if round.is_multiple_of(2) {
+                    ""
+                } else {
+                    "\"close\", "
+                },
             )
             + &format!("idle-connections = {}\n", 8 + round % 3)
             + &format!(
                 "[plugin.host]\ncomponent = 'builtin:host-rewrite'\nconfig.host = 'h{round}:80'\n"
             )
-            + if round % 2 == 0 {
+            + if round.is_multiple_of(2) {
                 ""
             } else {
                 "[plugin.close]\ncomponent = 'builtin:connection-close'\n"
@@ -536,7 +540,7 @@ fn with_watch_an_edit_is_enough_and_a_half_written_one_is_tried_again() {
     refused(&witgate, 1);
     assert_eq!(witgate.get("main", "/").text(), "one");
 
-    replace(directory, "witgate.toml", &saying("two"));
+    replace(directory, "witgate.toml", saying("two"));
     reloaded(&witgate, 2);
     assert_eq!(witgate.get("main", "/").text(), "two");
 }

@@ -261,7 +261,7 @@ fn tell(reloaded: &Reloaded, cause: &str, took_ms: u64) {
     );
 }
 
-/// `plugin changed: token; listener added: a, b`
+/// `listener added: a, b; plugin changed: token`
 fn changes(changes: &[(Part, Arc<str>, Change)]) -> String {
     let mut groups: Vec<(Part, Change, Vec<String>)> = Vec::new();
     for (part, name, change) in changes {

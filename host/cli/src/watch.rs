@@ -135,10 +135,10 @@ mod tests {
         directory
     }
 
-    fn watch(files: &[PathBuf]) -> Watch {
+    fn watch<const N: usize>(files: [&PathBuf; N]) -> Watch {
         Watch {
             interval: Duration::from_millis(5),
-            ..Watch::new(files.iter().cloned())
+            ..Watch::new(files.into_iter().cloned())
         }
     }
 
@@ -146,12 +146,13 @@ mod tests {
     async fn a_file_that_is_replaced_is_noticed_once() {
         let directory = directory();
         let (token, other) = (directory.path().join("token"), directory.path().join("new"));
-        let mut watch = watch(&[token.clone()]);
+        let mut watch = watch([&token]);
 
         fs::write(&other, "two").expect("a written file");
         fs::rename(&other, &token).expect("a renamed file");
 
-        assert_eq!(watch.changed().await, [token.clone()]);
+        let changed = watch.changed().await;
+        assert!(changed == [&*token], "{changed:?}");
         watch.about_to_read();
         assert_eq!(watch.look(stamps([token])), None);
     }
@@ -168,7 +169,7 @@ mod tests {
         symlink("v1", at("data")).expect("a link");
         fs::remove_file(at("token")).expect("it was there");
         symlink("data/token", at("token")).expect("a link");
-        let mut watch = watch(&[at("token")]);
+        let mut watch = watch([&at("token")]);
 
         symlink("v2", at("data.new")).expect("a link");
         fs::rename(at("data.new"), at("data")).expect("a renamed link");
@@ -183,7 +184,7 @@ mod tests {
             directory.path().join("token"),
             directory.path().join("later"),
         );
-        let mut watch = watch(&[later.clone(), token.clone()]);
+        let mut watch = watch([&later, &token]);
 
         fs::write(&later, "here").expect("a written file");
         assert_eq!(watch.changed().await, [later]);
@@ -196,7 +197,7 @@ mod tests {
     fn nothing_is_reported_while_files_still_change_but_not_for_ever() {
         let directory = directory();
         let token = directory.path().join("token");
-        let mut watch = watch(&[token.clone()]);
+        let mut watch = watch([&token]);
         for length in 1..=MOST_LOOKS as usize {
             fs::write(&token, "x".repeat(10 + length)).expect("a written file");
             assert_eq!(watch.look(stamps([token.clone()])), None, "{length}");
@@ -212,7 +213,7 @@ mod tests {
             directory.path().join("token"),
             directory.path().join("kept"),
         );
-        let mut watch = watch(&[token.clone()]);
+        let mut watch = watch([&token]);
         let before = stamps([token.clone()]);
         fs::rename(&token, &kept).expect("a renamed file");
         assert_eq!(watch.look(stamps([token.clone()])), None);

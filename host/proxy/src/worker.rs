@@ -135,6 +135,8 @@ async fn serve(start: Start, ready: impl FnOnce(Result<(), String>)) {
             Some(next) = next.recv() => serving.follow(next).await,
         }
     }
+    // Whoever has another generation to hand out hears that it is too late.
+    drop(next);
     let worker = serving.worker;
     let grace = worker.server().shutdown_grace;
     tokio::select! {
