@@ -9,6 +9,7 @@ mod faults;
 mod harvest;
 mod health;
 mod playwright;
+mod refusals;
 mod schedule;
 mod supervisor;
 mod support;
