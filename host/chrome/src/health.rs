@@ -25,7 +25,7 @@ use tracing::{debug, info, warn};
 use crate::cdp::{self, CdpError, Client};
 
 /// A page that comes from nowhere.
-const PAGE: &str = "data:text/html,<title>well</title>";
+const PAGE: &str = "data:text/html,";
 
 /// How often it is looked whether this process itself keeps time while a probe is under way.
 const PULSE: Duration = Duration::from_millis(200);
@@ -153,9 +153,10 @@ async fn probe(address: SocketAddr, path: &str, limit: Duration) -> Result<(), P
     if let Some(error) = navigated.error_text {
         return Err(ProbeError::NotLoaded(error));
     }
-    let title = EvaluateParams::new("document.title");
-    let title = client.call(session, title).await?.result.value;
-    if title != Some("well".into()) {
+    // Right as soon as the navigation is answered, before anything of the document is read.
+    let scheme = EvaluateParams::new("location.protocol");
+    let scheme = client.call(session, scheme).await?.result.value;
+    if scheme != Some("data:".into()) {
         return Err(ProbeError::WrongPage);
     }
     client.call(None, CloseTargetParams::new(target)).await?;
@@ -226,7 +227,7 @@ mod tests {
                 "Target.createTarget" => json!({"targetId": "T"}),
                 "Target.attachToTarget" => json!({"sessionId": "S"}),
                 "Page.navigate" => json!({"frameId": "F"}),
-                "Runtime.evaluate" => json!({"result": {"type": "string", "value": "well"}}),
+                "Runtime.evaluate" => json!({"result": {"type": "string", "value": "data:"}}),
                 "Target.closeTarget" => json!({"success": true}),
                 other => panic!("{other}"),
             };

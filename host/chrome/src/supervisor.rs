@@ -270,31 +270,9 @@ impl Supervisor {
     /// Waits for readiness and then for the end, whichever way it comes.
     async fn until_ended(&mut self, process: &mut Process, last: Option<&str>) -> RunError {
         let started = Instant::now();
-        let mut announced = process.announced();
-        let ready = async {
-            // A closed channel means that standard error was closed: what ends there is seen by its exit.
-            let url = announced
-                .wait_for(Option::is_some)
-                .await
-                .map(|url| url.clone());
-            match url {
-                Ok(url) => self.answered(&url.unwrap_or_default()).await,
-                Err(_closed) => std::future::pending().await,
-            }
-        };
-        let version = tokio::select! {
-            exit = process.exited() => return ended(exit, "before it was ready", process),
-            ready = timeout(self.config.start_timeout, ready) => ready,
-        };
-        let version = match version {
-            Ok(Ok(version)) => version,
-            Ok(Err(error)) => return error,
-            Err(_elapsed) => {
-                return RunError::NotReady {
-                    limit: self.config.start_timeout,
-                    last_words: last_words(process),
-                };
-            }
+        let version = match self.until_ready(process).await {
+            Ok(version) => version,
+            Err(error) => return error,
         };
         let took_ms = started.elapsed().as_millis() as u64;
         let ready = Ready {
@@ -319,6 +297,32 @@ impl Supervisor {
                 RunError::Unhealthy(reason)
             }
         }
+    }
+
+    /// Waits until the started browser is ready, for as long as it may take.
+    async fn until_ready(&self, process: &mut Process) -> Result<Version, RunError> {
+        let mut announced = process.announced();
+        let ready = async {
+            // A closed channel means that standard error was closed: what ends there is seen by its exit.
+            let url = announced
+                .wait_for(Option::is_some)
+                .await
+                .map(|url| url.clone());
+            match url {
+                Ok(url) => self.answered(&url.unwrap_or_default()).await,
+                Err(_closed) => std::future::pending().await,
+            }
+        };
+        let version = tokio::select! {
+            exit = process.exited() => return Err(ended(exit, "before it was ready", process)),
+            ready = timeout(self.config.start_timeout, ready) => ready,
+        };
+        version.unwrap_or_else(|_elapsed| {
+            Err(RunError::NotReady {
+                limit: self.config.start_timeout,
+                last_words: last_words(process),
+            })
+        })
     }
 
     /// Waits until the browser is of no use any more, and tells why.

@@ -49,7 +49,7 @@ async fn targets(client: &mut Client) -> Vec<TargetInfo> {
 async fn a_stopped_browser_is_started_again_with_its_cookies_and_local_storage() {
     let site = Site::serve().await;
     let profile = tempfile::tempdir().unwrap();
-    let mut settings = watched(profile.path(), Duration::from_secs(4), 2);
+    let mut settings = watched(profile.path(), Duration::from_secs(8), 2);
     settings.stop_timeout = Duration::from_millis(500);
     let mut chrome = Chrome::start_with(settings).await;
     let before = chrome.ready().await;
@@ -80,9 +80,9 @@ async fn a_stopped_browser_is_started_again_with_its_cookies_and_local_storage()
 }
 
 #[tokio::test]
-async fn a_browser_that_answers_and_opens_no_pages_is_started_again() {
+async fn a_browser_that_opens_no_pages_any_more_is_started_again() {
     let profile = tempfile::tempdir().unwrap();
-    let mut chrome = Chrome::start_with(watched(profile.path(), Duration::from_secs(4), 2)).await;
+    let mut chrome = Chrome::start_with(watched(profile.path(), Duration::from_secs(5), 2)).await;
     let before = chrome.ready().await;
     // What a client does that waits for every new target's debugger and is then stopped.
     let mut holding_up = chrome.client().await;
@@ -94,9 +94,6 @@ async fn a_browser_that_answers_and_opens_no_pages_is_started_again() {
         .call(None, attach.build().unwrap())
         .await
         .unwrap();
-    until("a probe fails", || chrome.counters.probe_failures() > 0).await;
-    let answer = witgate_chrome::endpoint::version(chrome.endpoint, PATIENCE).await;
-    assert_eq!(answer.unwrap().websocket_path, before.websocket_path);
     unhealthy(&chrome).await;
     assert_ne!(chrome.ready().await.pid, before.pid);
     chrome.stop().await;
@@ -119,6 +116,10 @@ async fn a_client_that_lets_go_in_time_costs_nobody_the_browser_and_no_target_st
         .await
         .unwrap();
     until("a probe fails", || chrome.counters.probe_failures() > 0).await;
+    // It answers all the same, which is why that is not asked.
+    let answer = witgate_chrome::endpoint::version(chrome.endpoint, PATIENCE).await;
+    let path = answer.unwrap().websocket_path;
+    assert_eq!(path, chrome.ready().await.websocket_path);
     drop(holding_up);
     let well = |chrome: &Chrome| chrome.counters.probes() - chrome.counters.probe_failures();
     let so_far = well(&chrome);
@@ -142,21 +143,16 @@ async fn a_busy_browser_with_a_dialog_and_harvests_is_never_started_again() {
     let mut chrome = Chrome::start_with(watched(profile.path(), Duration::from_secs(20), 2)).await;
     let before = chrome.ready().await;
     let mut client = chrome.client().await;
-    for name in ["a", "b"] {
-        let tab = Tab::open(&mut client, &format!("{}/", site.origin(name))).await;
-        tab.evaluate(
-            &mut client,
-            "localStorage.setItem('x', 'y'); setTimeout(() => { for (;;); })",
-        )
-        .await;
-    }
-    let asking = Tab::open(&mut client, &format!("{}/", site.origin("c"))).await;
+    let busy = Tab::open(&mut client, &format!("{}/", site.origin("busy"))).await;
+    let asking = Tab::open(&mut client, &format!("{}/", site.origin("asking"))).await;
+    let script = "localStorage.setItem('x', 'y'), setTimeout(() => { for (;;); }), 0";
+    busy.evaluate(&mut client, script).await;
     asking
-        .evaluate(&mut client, "setTimeout(() => alert('well?'))")
+        .evaluate(&mut client, "setTimeout(() => alert('well?')), 0")
         .await;
     let file = profile.path().join("state.json");
     let so_far = chrome.counters.probes();
-    while chrome.counters.probes() < so_far + 5 {
+    while chrome.counters.probes() < so_far + 3 {
         harvest(&chrome.harvest_into(&file)).await.unwrap();
     }
     assert_eq!(chrome.counters.restarts(), 0);
