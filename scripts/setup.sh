@@ -48,6 +48,10 @@ set_up_chromium() {
     have chromium || have chromium-browser || have google-chrome-stable || install_packages chromium chromium-sandbox
 }
 
+set_up_systemd() {
+    have systemd-analyze || install_packages systemd
+}
+
 set_up_clients() {
     if ! python3 -c 'import ensurepip, venv' 2>/dev/null; then
         install_packages python3 python3-venv || fail "Python 3 with venv is missing"
@@ -92,6 +96,7 @@ test)
     set_up_rust
     have curl || install_packages curl || fail "curl is missing"
     set_up_chromium || fail "the tests drive a real Chromium: install it and try again"
+    set_up_systemd || fail "the tests verify units with systemd-analyze: install systemd and try again"
     set_up_clients
     set_up_manifests
     ;;

@@ -71,6 +71,24 @@ pub fn start_node(script: &str, arguments: &[&str]) -> Process {
     Process::start(script, command("node", script, arguments))
 }
 
+/// Starts a script of an installed package with Node, as its command does, and leaves it running in `directory`.
+///
+/// # Panics
+///
+/// When it is not installed.
+#[must_use]
+#[track_caller]
+pub fn start_node_package(script: &Path, arguments: &[&str], directory: &Path) -> Process {
+    assert!(
+        script.exists(),
+        "{} is not installed: run `scripts/setup.sh test` first",
+        script.display()
+    );
+    let mut command = command("node", script, arguments);
+    command.current_dir(directory);
+    Process::start(&script.to_string_lossy(), command)
+}
+
 #[track_caller]
 fn run(interpreter: &str, script: &str, arguments: &[&str]) -> Value {
     // Some clients leave files where they run.
@@ -89,7 +107,7 @@ fn run(interpreter: &str, script: &str, arguments: &[&str]) -> Value {
 }
 
 #[track_caller]
-fn command(interpreter: &str, script: &str, arguments: &[&str]) -> Command {
+fn command(interpreter: &str, script: impl AsRef<Path>, arguments: &[&str]) -> Command {
     let clients = Path::new(env!("CARGO_MANIFEST_DIR")).join("clients");
     let interpreter = clients.join(".venv/bin").join(interpreter);
     assert!(

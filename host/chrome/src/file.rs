@@ -93,6 +93,13 @@ pub(crate) fn create_private_directory(directory: &Path) -> Result<(), WriteErro
     })
 }
 
+/// `path` with `suffix` behind its name.
+pub(crate) fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}
+
 /// A name beside `path` that a directory listing does not show and that says whose it is, should it be left behind.
 pub(crate) fn hidden_prefix(path: &Path) -> String {
     let name = path

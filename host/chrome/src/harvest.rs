@@ -17,6 +17,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use chromiumoxide::cdp::browser_protocol::target::GetTargetsParams;
+use serde::{Deserialize, Serialize};
 use tokio::task::{JoinError, spawn_blocking};
 use tokio::time::{sleep, timeout};
 use tracing::{debug, warn};
@@ -24,12 +25,14 @@ use tracing::{debug, warn};
 use crate::cdp::{CdpError, Client};
 use crate::cookies;
 use crate::endpoint::{self, EndpointError};
-use crate::file::{self, WriteError, write_atomically};
+use crate::file::{self, WriteError};
 use crate::hidden_page::answer_with_an_empty_document;
 use crate::local_storage::{LocalStorageCopy, LocalStorageError};
 use crate::origins;
 use crate::quota;
 use crate::reader::{Reader, Wanted};
+use crate::snapshot::loss::Counts;
+use crate::snapshot::publish::{Publication, PublishError};
 use crate::storage_state::{Cookie, OriginStorage, StorageState};
 
 /// How often a lock that another harvest holds is tried again.
@@ -56,6 +59,8 @@ pub struct HarvestConfig {
     pub step_timeout: Duration,
     /// Limit on the whole harvest, waiting for another one included. Default 5 min, several thousand origins.
     pub total_timeout: Duration,
+    /// How what was taken is published. By default it replaces the file, and nothing else is written.
+    pub publication: Publication,
 }
 
 impl HarvestConfig {
@@ -70,6 +75,7 @@ impl HarvestConfig {
             limits: StorageLimits::default(),
             step_timeout: Duration::from_secs(5),
             total_timeout: Duration::from_secs(300),
+            publication: Publication::default(),
         }
     }
 }
@@ -94,7 +100,8 @@ impl Default for StorageLimits {
 }
 
 /// What a harvest brought in.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Harvested {
     /// Cookies in the file.
     pub cookies: usize,
@@ -115,7 +122,22 @@ pub struct Harvested {
     /// Size of the file.
     pub bytes: usize,
     /// How long it all took.
+    #[serde(rename = "duration_seconds", with = "seconds")]
     pub duration: Duration,
+}
+
+/// A duration as a number of seconds.
+mod seconds {
+    use super::{Deserialize, Duration};
+    use serde::{Deserializer, Serializer, de};
+
+    pub(super) fn serialize<S: Serializer>(time: &Duration, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_f64(time.as_secs_f64())
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
+        Duration::try_from_secs_f64(f64::deserialize(from)?).map_err(de::Error::custom)
+    }
 }
 
 /// A harvest failed. The file is as it was.
@@ -133,6 +155,9 @@ pub enum HarvestError {
     /// The file, its directory or the lock beside it cannot be written.
     #[error(transparent)]
     Write(#[from] WriteError),
+    /// What was taken is not published.
+    #[error(transparent)]
+    Publish(#[from] PublishError),
     /// The limit on the whole passed.
     #[error("the harvest took longer than {limit:?}")]
     Timeout {
@@ -169,12 +194,16 @@ pub async fn harvest(config: &HarvestConfig) -> Result<Harvested, HarvestError> 
             })??;
     let state = collected.state;
     let bytes = state.to_json();
-    let size = bytes.len();
     let file = config.file.clone();
-    on_blocking_thread(move || {
+    let publication = config.publication.clone();
+    let counts = Counts {
+        cookies: state.cookies.len(),
+        origins: state.origins.len(),
+    };
+    let size = on_blocking_thread(move || {
         // The lock goes along, so that it is held until the file is written even if this future is dropped.
         let _lock = lock;
-        write_atomically(&file, &bytes)
+        publication.publish(&file, &bytes, counts)
     })
     .await?;
     Ok(Harvested {

@@ -6,12 +6,13 @@
 //! config ─► supervisor ─► process ─► Chromium on 127.0.0.1:PORT, with one profile
 //!               │ watch ◄── health ───────▲
 //! schedule ◄────┘                         │ cdp
-//!     └─► harvest ─► cookies, origins, reader (hidden pages, disk) ─► storage state ─► file
+//!     └─► harvest ─► cookies, origins, reader (hidden pages, disk) ─► storage state ─► snapshot ─► file
 //! ```
 //!
 //! - [`Supervisor`] starts Chromium, restarts it with back-off when it crashes, and ends it without orphans.
 //! - [`harvest()`] takes cookies and what origins store out of the running browser; [`schedule::run`] does so by the
 //!   clock.
+//! - [`snapshot`] is what becomes of the file: judged, encrypted, kept, reported on, compared.
 //! - [`backup()`] and [`restore()`] keep the whole profile in an archive, taken while the browser runs.
 //! - [`StorageState::parse`] and [`write_atomically`] serve who receives such a file, too.
 //!
@@ -50,6 +51,7 @@ pub mod harvest;
 pub mod health;
 pub mod restore;
 pub mod schedule;
+pub mod snapshot;
 pub mod storage_state;
 pub mod supervisor;
 

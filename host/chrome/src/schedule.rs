@@ -10,7 +10,8 @@ use tokio::sync::watch;
 use tokio::time::sleep;
 use tracing::{debug, info, warn};
 
-use crate::harvest::{HarvestConfig, Harvested, harvest};
+use crate::harvest::{HarvestConfig, Harvested, on_blocking_thread};
+use crate::snapshot::{self, Status};
 use crate::supervisor::State;
 
 /// The longest sleep in one go, so that a clock that was set, or a machine that slept, is noticed.
@@ -94,13 +95,37 @@ pub struct Outcome {
     pub at: SystemTime,
     /// What it brought in, or what went wrong; then the file is an older one.
     pub result: Result<Harvested, String>,
+    /// When the last one that brought something in ended, in this process or an earlier one. `None`: none ever did,
+    /// or no status is kept.
+    pub last_success: Option<SystemTime>,
+    /// When the next one is due.
+    pub next_due: Option<SystemTime>,
+}
+
+impl Outcome {
+    /// What an earlier process left behind.
+    fn restored(status: &Status, next_due: Option<SystemTime>) -> Option<Self> {
+        let attempt = status.last_attempt.as_ref()?;
+        let success = status.last_success.as_ref();
+        let result = match (&attempt.error, success) {
+            (Some(error), _) => Err(error.clone()),
+            (None, success) => Ok(success?.harvested.clone()),
+        };
+        Some(Self {
+            at: attempt.at.into(),
+            result,
+            last_success: success.map(|success| success.at.into()),
+            next_due,
+        })
+    }
 }
 
 /// Harvests on schedule until `stop` is done or the browser's supervisor is gone; a harvest that is under way is
 /// dropped then, which leaves the file as it was.
 ///
 /// A time at which Chromium is not ready is made up for as soon as it is; several missed times count as one. Success
-/// is logged at info level with counts and duration, failure at warn level. Either way `outcome` holds how it went.
+/// is logged at info level with counts and duration, failure at warn level. Either way `outcome` holds how it went; at
+/// the start it holds what the status file tells of the last harvest, if one is kept.
 pub async fn run(
     config: ScheduleConfig,
     browser: watch::Receiver<State>,
@@ -122,6 +147,7 @@ async fn harvest_forever(
         .on_start
         .then(SystemTime::now)
         .or_else(|| next(config));
+    restore(&config.harvest, due, outcome).await;
     while let Some(time) = due {
         sleep_until(time).await;
         if browser.borrow().ready().is_none() {
@@ -134,8 +160,7 @@ async fn harvest_forever(
         {
             return;
         }
-        harvest_once(&config.harvest, outcome).await;
-        due = next(config);
+        due = harvest_once(config, outcome).await;
     }
     warn!("no further harvest: the schedule has no next time");
 }
@@ -144,9 +169,45 @@ fn next(config: &ScheduleConfig) -> Option<SystemTime> {
     config.schedule.next_after(SystemTime::now())
 }
 
-async fn harvest_once(config: &HarvestConfig, outcome: &watch::Sender<Option<Outcome>>) {
-    let file = config.file.display();
-    let result = match harvest(config).await {
+/// Tells what is known from an earlier process, and the status file when the first harvest is due.
+async fn restore(
+    config: &HarvestConfig,
+    next_due: Option<SystemTime>,
+    outcome: &watch::Sender<Option<Outcome>>,
+) {
+    if !config.publication.status {
+        return;
+    }
+    let file = config.file.clone();
+    let read = on_blocking_thread::<_, crate::WriteError>(move || {
+        Status::read(&file)
+            .map_err(|error| crate::WriteError::new("read the status of", &file, error))
+    });
+    match read.await {
+        Ok(Some(status)) => {
+            outcome.send_replace(Outcome::restored(&status, next_due));
+        }
+        Ok(None) => {}
+        Err(error) => warn!(%error, "what earlier harvests brought is not known"),
+    }
+    tell_next_due(config, next_due).await;
+}
+
+async fn tell_next_due(config: &HarvestConfig, next_due: Option<SystemTime>) {
+    if config.publication.status {
+        let next_due = next_due.map(Into::into);
+        snapshot::record(config, move |status| status.next_due = next_due).await;
+    }
+}
+
+/// Gives the time of the next one.
+async fn harvest_once(
+    config: &ScheduleConfig,
+    outcome: &watch::Sender<Option<Outcome>>,
+) -> Option<SystemTime> {
+    let harvest = &config.harvest;
+    let file = harvest.file.display();
+    let result = match snapshot::take(harvest).await {
         Ok(harvested) => {
             let Harvested {
                 cookies,
@@ -168,10 +229,19 @@ async fn harvest_once(config: &HarvestConfig, outcome: &watch::Sender<Option<Out
             Err(error.to_string())
         }
     };
-    outcome.send_replace(Some(Outcome {
-        at: SystemTime::now(),
-        result,
-    }));
+    let next_due = next(config);
+    tell_next_due(harvest, next_due).await;
+    let at = SystemTime::now();
+    outcome.send_modify(|outcome| {
+        let before = outcome.as_ref().and_then(|outcome| outcome.last_success);
+        *outcome = Some(Outcome {
+            at,
+            last_success: result.is_ok().then_some(at).or(before),
+            result,
+            next_due,
+        });
+    });
+    next_due
 }
 
 async fn sleep_until(time: SystemTime) {

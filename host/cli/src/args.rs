@@ -40,7 +40,7 @@ pub(crate) enum Command {
     ///
     /// Reads `[chrome]` and `[chrome.snapshot]`, connects to the running browser without disturbing its tabs, and
     /// replaces the snapshot file by cookies and localStorage in Playwright's storageState format. On any failure
-    /// the last file stays.
+    /// the last file stays; so it does when the new one lost more than `max-loss`.
     Harvest(Harvest),
     /// Snapshots on the machines that use them
     Snapshot {
@@ -61,15 +61,32 @@ pub(crate) enum Snapshot {
     /// Fetch a snapshot and replace a file by it, or fail and leave the file alone
     ///
     /// The answer has to be a storageState that Playwright takes. The file is replaced in one step, with mode 0600.
-    /// Redirects are not followed, so that the token goes nowhere else.
+    /// Redirects are not followed, so that the token goes nowhere else. What is there already is not transferred
+    /// again: the server's ETag is kept in `.NAME.pulled` beside the file.
     #[command(after_help = PULL_HELP)]
     Pull(Pull),
+    /// Say what a snapshot holds: counts, domains, origins, the next expiry; never a value
+    #[command(
+        after_help = "Exit codes: 0 shown, 1 it is no snapshot or cannot be read, 2 the command line is wrong."
+    )]
+    Show(Show),
+    /// Say what changed from one snapshot to another, by name; never a value
+    #[command(after_help = "Exit codes: 0 they hold the same, 1 they differ, 2 trouble.")]
+    Diff(Diff),
+    /// List the generations that are kept of a snapshot, the newest first
+    #[command(
+        after_help = "Exit codes: 0 listed, 1 the history cannot be read, 2 the command line is wrong."
+    )]
+    List(List),
 }
 
 const PULL_HELP: &str = "\
 Example:
   witgate snapshot pull --url https://chrome.example.com/api/snapshot \\
-    --token-file ~/.config/witgate/token --file ~/.local/share/witgate/state.json";
+    --token-file ~/.config/witgate/token --file ~/.local/share/witgate/state.json
+
+Exit codes: 0 the file is what the server has, 1 it is not and was left as it was (the reason is on standard error), \
+2 the command line is wrong.";
 
 #[derive(Debug, Group)]
 pub(crate) struct Run {
@@ -107,9 +124,12 @@ pub(crate) struct Harvest {
         env = "WITGATE_CONFIG"
     )]
     pub(crate) config: PathBuf,
-    /// Write here instead of `[chrome.snapshot] file`
+    /// Write here instead of `[chrome.snapshot] file`, without history and status
     #[arg(short, long, value_name = "FILE")]
     pub(crate) file: Option<PathBuf>,
+    /// Publish the snapshot however much it lost against the last one, as after signing out
+    #[arg(long)]
+    pub(crate) accept: bool,
     #[command(flatten)]
     pub(crate) log: Log,
 }
@@ -127,6 +147,56 @@ pub(crate) struct Pull {
     /// How long all of it may take
     #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = seconds)]
     pub(crate) timeout: Duration,
+    /// The largest snapshot that is taken; hundreds of sign-ins make a few MiB
+    #[arg(long, value_name = "MIB", default_value = "256", value_parser = clap::value_parser!(u64).range(1..=4096))]
+    pub(crate) max_size: u64,
+    #[command(flatten)]
+    pub(crate) identity: Identity,
+}
+
+/// Whose secret key reads an encrypted snapshot.
+#[derive(Debug, Group)]
+pub(crate) struct Identity {
+    /// A file of age identities, as age-keygen writes it, to read an encrypted snapshot with; only in memory
+    #[arg(long, value_name = "FILE")]
+    pub(crate) identity: Option<PathBuf>,
+}
+
+#[derive(Debug, Group)]
+pub(crate) struct Show {
+    /// The snapshot
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+    #[command(flatten)]
+    pub(crate) identity: Identity,
+    /// Shape of the output
+    #[arg(long, value_enum, default_value = "text")]
+    pub(crate) format: Format,
+}
+
+#[derive(Debug, Group)]
+pub(crate) struct Diff {
+    /// The earlier snapshot
+    #[arg(value_name = "OLD")]
+    pub(crate) old: PathBuf,
+    /// The later one
+    #[arg(value_name = "NEW")]
+    pub(crate) new: PathBuf,
+    #[command(flatten)]
+    pub(crate) identity: Identity,
+    /// Shape of the output
+    #[arg(long, value_enum, default_value = "text")]
+    pub(crate) format: Format,
+}
+
+#[derive(Debug, Group)]
+pub(crate) struct List {
+    /// The snapshot whose history is meant, as in `[chrome.snapshot] file`
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+    /// Shape of the output
+    #[arg(long, value_enum, default_value = "text")]
+    pub(crate) format: Format,
 }
 
 /// Where the token comes from: never the command line, which every user of the machine can see.
@@ -166,7 +236,7 @@ pub(crate) struct Log {
 pub(crate) enum Format {
     /// Lines for people
     Text,
-    /// One JSON object a line
+    /// JSON: in a log, one object a line
     Json,
 }
 

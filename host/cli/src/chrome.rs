@@ -4,6 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use tokio::sync::watch;
+use witgate_chrome::snapshot::Publication;
 use witgate_chrome::{
     ChromeConfig, ConfigError, HarvestConfig, HealthConfig, Schedule, ScheduleConfig, StartError,
     StorageLimits, Supervisor, schedule,
@@ -13,6 +14,7 @@ use witgate_proxy::config::{Item, Location, Problem, Problems, Section, shape};
 
 use crate::Ended;
 use crate::load::report;
+use crate::snapshot_shape;
 use crate::status::ChromeStatus;
 
 /// Chromium as configured, with the places to name in a report.
@@ -24,9 +26,11 @@ pub(crate) struct Chrome {
 
 struct Snapshot {
     file: PathBuf,
-    schedule: Schedule,
+    /// `None`: harvests are somebody else's to start.
+    schedule: Option<Schedule>,
     on_start: bool,
     contents: Contents,
+    publication: Publication,
     location: Location,
 }
 
@@ -108,24 +112,17 @@ fn snapshot(table: &mut Section<'_>) -> Option<Snapshot> {
         "\"snapshots/storage-state.json\"",
         shape::located(shape::path),
     );
-    let schedule = table.default("schedule", hourly(), |item| {
-        let text = shape::string(item)?;
-        match text.parse::<Schedule>() {
-            Ok(schedule) => Some(schedule),
-            Err(error) => item.reject(
-                error.to_string(),
-                "a cron expression such as \"0 * * * *\" (every hour)",
-            ),
-        }
-    });
+    let schedule = table.default("schedule", Some(hourly()), snapshot_shape::schedule);
     let on_start = table.default("on-start", true, shape::boolean);
     let contents = contents(table);
+    let publication = snapshot_shape::publication(table);
     let (file, location) = split(file);
     Some(Snapshot {
         file: file?,
         schedule,
         on_start,
         contents,
+        publication,
         location: location?,
     })
 }
@@ -172,12 +169,14 @@ impl Chrome {
         let (supervisor, state) =
             Supervisor::new(self.config.clone()).map_err(|error| self.problem(file, &error))?;
         self.check_snapshot(file)?;
-        let schedule = self.snapshot.as_ref().map(|snapshot| ScheduleConfig {
-            on_start: snapshot.on_start,
-            ..ScheduleConfig::new(
-                snapshot.schedule.clone(),
-                self.harvest_config(snapshot.file.clone()),
-            )
+        let schedule = self.snapshot.as_ref().and_then(|snapshot| {
+            Some(ScheduleConfig {
+                on_start: snapshot.on_start,
+                ..ScheduleConfig::new(
+                    snapshot.schedule.clone()?,
+                    self.harvest_config(snapshot.file.clone(), snapshot.publication.clone()),
+                )
+            })
         });
         Ok(Claimed {
             supervisor,
@@ -192,15 +191,33 @@ impl Chrome {
         &self.config.profile
     }
 
-    /// How to harvest into `[chrome.snapshot] file`, if there is one.
-    pub(crate) fn harvest(&self, file: Option<PathBuf>) -> Option<HarvestConfig> {
-        let file = file.or_else(|| Some(self.snapshot.as_ref()?.file.clone()))?;
-        Some(self.harvest_config(file))
+    /// How to harvest into `[chrome.snapshot] file`, if there is one. Another file gets a copy: what it held before
+    /// counts for nothing, and there is neither history nor status.
+    pub(crate) fn harvest(&self, file: Option<PathBuf>, accept: bool) -> Option<HarvestConfig> {
+        let snapshot = self.snapshot.as_ref();
+        let mut publication = snapshot.map_or_else(Publication::default, |snapshot| {
+            snapshot.publication.clone()
+        });
+        if let Some(file) = file {
+            let recipients = publication.recipients;
+            let publication = Publication {
+                recipients,
+                ..Publication::default()
+            };
+            return Some(self.harvest_config(file, publication));
+        }
+        if accept {
+            publication.loss = None;
+        }
+        Some(self.harvest_config(snapshot?.file.clone(), publication))
     }
 
-    fn harvest_config(&self, file: PathBuf) -> HarvestConfig {
+    fn harvest_config(&self, file: PathBuf, publication: Publication) -> HarvestConfig {
         let endpoint = SocketAddr::from((Ipv4Addr::LOCALHOST, self.config.port));
-        let mut config = HarvestConfig::new(endpoint, Some(self.config.profile.clone()), file);
+        let mut config = HarvestConfig {
+            publication,
+            ..HarvestConfig::new(endpoint, Some(self.config.profile.clone()), file)
+        };
         if let Some(Snapshot { contents, .. }) = &self.snapshot {
             config.indexed_db = contents.indexed_db;
             config.opfs = contents.opfs;
@@ -213,6 +230,21 @@ impl Chrome {
         let Some(snapshot) = &self.snapshot else {
             return Ok(());
         };
+        let encrypted = !snapshot.publication.recipients.is_empty();
+        if encrypted != snapshot.file.extension().is_some_and(|name| name == "age") {
+            let (message, help) = match encrypted {
+                true => (
+                    "`encrypt-to` makes this an age file, and its name does not say so",
+                    "let the name end in `.age`, and tell snapshot-server the same name",
+                ),
+                false => (
+                    "the name says that this is an age file, and nothing encrypts it",
+                    "add `encrypt-to = [\"age1…\"]`, or let the name end otherwise",
+                ),
+            };
+            let at = snapshot.location.clone();
+            return Err(self.report(file, at, "chrome.snapshot.file", message.into(), help));
+        }
         witgate_chrome::file::check_writable(&snapshot.file).map_err(|error| {
             let help = "name a file in a directory that this user may write, and that is not for others to read";
             self.report(file, snapshot.location.clone(), "chrome.snapshot.file", error.to_string(), help)

@@ -15,14 +15,14 @@ pub(crate) fn harvest(args: &Harvest) -> Result<(), Ended> {
             loaded.file
         )));
     };
-    let Some(config) = chrome.harvest(args.file.clone()) else {
+    let Some(config) = chrome.harvest(args.file.clone(), args.accept) else {
         let file = &loaded.file;
         return Err(Ended::because(format!(
             "{file} has no [chrome.snapshot] file; add one, or give --file FILE"
         )));
     };
     let harvested = runtime()?
-        .block_on(witgate_chrome::harvest(&config))
+        .block_on(witgate_chrome::snapshot::take(&config))
         .map_err(|error| {
             Ended::because(format!(
                 "harvest failed, {} is as it was: {error}",

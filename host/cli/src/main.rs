@@ -13,14 +13,17 @@ mod profile;
 mod pull;
 mod reload;
 mod run;
+mod snapshot;
+mod snapshot_shape;
 mod status;
+mod validator;
 mod watch;
 
 use std::process::ExitCode;
 
 use clap::Parser;
 
-use crate::args::{Args, Command, Snapshot};
+use crate::args::{Args, Command};
 
 fn main() -> ExitCode {
     let args = Args::parse();
@@ -28,9 +31,7 @@ fn main() -> ExitCode {
         Command::Run(run) => run::run(&run),
         Command::Check(check) => check::check(&check),
         Command::Harvest(harvest) => harvest::harvest(&harvest),
-        Command::Snapshot {
-            command: Snapshot::Pull(pull),
-        } => pull::pull(&pull),
+        Command::Snapshot { command } => return snapshot::run(&command),
         Command::Profile { command } => profile::profile(&command),
         Command::Demo(demo) => demo::demo(&demo),
     };

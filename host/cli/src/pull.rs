@@ -8,9 +8,8 @@ use witgate_chrome::{StorageState, write_atomically};
 
 use crate::Ended;
 use crate::args::{Pull, Token};
-
-/// Largest snapshot taken, in bytes. Hundreds of sign-ins make a few MiB.
-const MAX_SNAPSHOT: u64 = 256 << 20;
+use crate::snapshot::open;
+use crate::validator::Validator;
 
 pub(crate) fn pull(args: &Pull) -> Result<(), Ended> {
     let token = token(&args.token)?;
@@ -21,11 +20,22 @@ pub(crate) fn pull(args: &Pull) -> Result<(), Ended> {
             args.file.display()
         ))
     };
-    let bytes = fetch(args, &token).map_err(failed)?;
+    check_directory(&args.file).map_err(failed)?;
+    let known = Validator::known(&args.url, &args.file);
+    let (bytes, etag) = match fetch(args, &token, known.as_ref()).map_err(failed)? {
+        Answer::Unchanged => {
+            println!("{}: unchanged", args.file.display());
+            return Ok(());
+        }
+        Answer::Snapshot { bytes, etag } => (bytes, etag),
+    };
+    let bytes = open(bytes, &args.identity, args.max_size << 20).map_err(failed)?;
     let state = StorageState::parse(&bytes)
         .map_err(|error| failed(format!("this is no storageState: {error}")))?;
-    check_directory(&args.file).map_err(failed)?;
     write_atomically(&args.file, &bytes).map_err(|error| failed(error.to_string()))?;
+    if let Some(etag) = etag {
+        Validator::new(&args.url, etag, &bytes).keep(&args.file);
+    }
     println!(
         "{}: {} cookies, {} origins, {} bytes",
         args.file.display(),
@@ -66,7 +76,16 @@ fn token(from: &Token) -> Result<String, Ended> {
     Ok(token)
 }
 
-fn fetch(args: &Pull, token: &str) -> Result<Vec<u8>, String> {
+enum Answer {
+    /// The server has what the file holds.
+    Unchanged,
+    Snapshot {
+        bytes: Vec<u8>,
+        etag: Option<String>,
+    },
+}
+
+fn fetch(args: &Pull, token: &str, known: Option<&Validator>) -> Result<Answer, String> {
     let agent: ureq::Agent = ureq::Agent::config_builder()
         .timeout_global(Some(args.timeout))
         .max_redirects(0)
@@ -75,23 +94,42 @@ fn fetch(args: &Pull, token: &str) -> Result<Vec<u8>, String> {
         .user_agent(concat!("witgate/", env!("CARGO_PKG_VERSION")))
         .build()
         .into();
-    let request = agent
+    let mut request = agent
         .get(&args.url)
         .header(header::AUTHORIZATION, format!("Bearer {token}"));
+    if let Some(known) = known {
+        request = request.header(header::IF_NONE_MATCH, known.etag());
+    }
     let mut response = request.call().map_err(|error| error.to_string())?;
     let status = response.status();
+    if status == 304 && known.is_some() {
+        return Ok(Answer::Unchanged);
+    }
+    if status.is_redirection() && status != 304 {
+        return Err(format!(
+            "the server answers {status}, and redirects are not followed; give the address it leads to"
+        ));
+    }
     if status != 200 {
         let told = told(response.body_mut());
         return Err(format!("the server answers {status}{told}"));
     }
+    let etag = response
+        .headers()
+        .get(header::ETAG)
+        .and_then(|etag| Some(etag.to_str().ok()?.to_owned()));
+    let limit = args.max_size << 20;
     let mut bytes = Vec::new();
-    let mut body = response.body_mut().as_reader().take(MAX_SNAPSHOT + 1);
+    let mut body = response.body_mut().as_reader().take(limit + 1);
     body.read_to_end(&mut bytes)
         .map_err(|error| format!("the answer breaks off: {error}"))?;
-    if bytes.len() as u64 > MAX_SNAPSHOT {
-        return Err(format!("the answer is over {MAX_SNAPSHOT} bytes"));
+    if bytes.len() as u64 > limit {
+        let limit = args.max_size;
+        return Err(format!(
+            "the answer is over {limit} MiB; --max-size raises the limit"
+        ));
     }
-    Ok(bytes)
+    Ok(Answer::Snapshot { bytes, etag })
 }
 
 /// The beginning of what the server says about its refusal.

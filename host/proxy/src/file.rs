@@ -2,16 +2,16 @@
 
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::Path;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use cap_std::fs::{Dir, File, OpenOptions, OpenOptionsExt};
 use headers::{
-    AcceptRanges, ContentLength, ContentRange, ETag, HeaderMapExt, IfMatch, IfModifiedSince,
+    AcceptRanges, Age, ContentLength, ContentRange, ETag, HeaderMapExt, IfMatch, IfModifiedSince,
     IfNoneMatch, IfRange, IfUnmodifiedSince, LastModified,
 };
 use http::{HeaderMap, Method, Response, StatusCode, header};
-use witgate_runtime::FileReply;
+use witgate_runtime::{FileReply, Stale};
 
 use crate::body::Body;
 use crate::failure::Failure;
@@ -40,6 +40,38 @@ const CHUNK: usize = 64 * 1024;
 /// The plugin's fault (500): a path outside its mounts, or no regular file. The host's: a file that cannot be read
 /// (500) or changes each time it is read (503).
 pub(crate) fn serve(
+    mounts: &[Mount],
+    reply: &FileReply,
+    method: &Method,
+    request: &HeaderMap,
+    status: StatusCode,
+) -> Result<Response<Body>, Failure> {
+    let Some(stale) = &reply.stale else {
+        return serve_unchanging(mounts, reply, method, request, status);
+    };
+    let age = age(mounts, &stale.of)?;
+    let fresh = age.is_some_and(|age| age <= stale.after);
+    let status = if fresh { status } else { stale.status };
+    let mut response = serve_unchanging(mounts, reply, method, request, status)?;
+    if let Some(age) = age {
+        response
+            .headers_mut()
+            .typed_insert(Age::from_secs(age.as_secs()));
+    }
+    Ok(response)
+}
+
+/// How long ago a file was modified; zero if that lies ahead, `None` if there is no such file.
+fn age(mounts: &[Mount], path: &str) -> Result<Option<Duration>, Failure> {
+    let Some(file) = open(mounts, path)? else {
+        return Ok(None);
+    };
+    let version = Version::of(&file).map_err(|e| unreadable(path, &e))?;
+    let age = SystemTime::now().duration_since(version.modified());
+    Ok(Some(age.unwrap_or_default()))
+}
+
+fn serve_unchanging(
     mounts: &[Mount],
     reply: &FileReply,
     method: &Method,
@@ -162,7 +194,8 @@ fn absent(path: &str, error: &io::Error) -> Result<Option<File>, Failure> {
 
 fn not_found(reply: &FileReply) -> Response<Body> {
     let mut response = Response::new(Body::empty());
-    *response.status_mut() = StatusCode::NOT_FOUND;
+    let missing = reply.stale.as_ref().map(|stale: &Stale| stale.status);
+    *response.status_mut() = missing.unwrap_or(StatusCode::NOT_FOUND);
     if let Some(not_found) = &reply.not_found {
         response
             .headers_mut()
@@ -201,7 +234,7 @@ impl Version {
 
     fn modified(&self) -> SystemTime {
         let seconds = u64::try_from(self.modified.0).unwrap_or(0);
-        SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(seconds)
+        SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)
     }
 
     fn describe(&self, headers: &mut HeaderMap) {

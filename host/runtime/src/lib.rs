@@ -67,7 +67,7 @@ pub use instance::ConfigError;
 pub use origin::Origin;
 pub use plugin::{Limits, Plugin, StartError};
 pub use transform::BodyTransform;
-pub use verdict::{FileReply, NotFound, Reply, ReplyBody, Verdict};
+pub use verdict::{FileReply, NotFound, Reply, ReplyBody, Stale, Verdict};
 pub use worker_plugin::WorkerPlugin;
 
 /// Version of the contract (`witgate:plugin`) that this host speaks.

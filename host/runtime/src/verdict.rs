@@ -1,5 +1,7 @@
 //! What a hook decided, checked.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode};
 
@@ -49,6 +51,19 @@ pub struct FileReply {
     pub path: String,
     /// What to send, with 404, when there is no such file.
     pub not_found: Option<NotFound>,
+    /// What changes when it is too old.
+    pub stale: Option<Stale>,
+}
+
+/// A limit on the age of a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stale {
+    /// Absolute path, as the plugin knows it, of the file whose age counts; not yet checked against the mounts.
+    pub of: String,
+    /// The largest age that is still fresh.
+    pub after: Duration,
+    /// The status when it is stale or the file to send is missing: 200..=599.
+    pub status: StatusCode,
 }
 
 /// The 404 in place of a missing file.
@@ -66,15 +81,7 @@ const MAX_HEADERS: usize = 256;
 impl Reply {
     /// Checks what a guest returned. The error says what cannot be sent.
     pub(crate) fn check(reply: types::Reply) -> Result<Self, String> {
-        let status = match StatusCode::from_u16(reply.status) {
-            Ok(status) if (200..=599).contains(&reply.status) => status,
-            _ => {
-                return Err(format!(
-                    "a status of {}, which is outside 200..=599",
-                    reply.status
-                ));
-            }
-        };
+        let status = status(reply.status)?;
         if reply.headers.len() > MAX_HEADERS {
             return Err(format!(
                 "{} headers, over the {MAX_HEADERS} of a reply",
@@ -98,6 +105,7 @@ impl Reply {
                 ReplyBody::File(FileReply {
                     path: file.path,
                     not_found,
+                    stale: file.stale.map(Stale::check).transpose()?,
                 })
             }
         };
@@ -105,6 +113,23 @@ impl Reply {
             status,
             headers,
             body,
+        })
+    }
+}
+
+fn status(status: u16) -> Result<StatusCode, String> {
+    StatusCode::from_u16(status)
+        .ok()
+        .filter(|_| (200..=599).contains(&status))
+        .ok_or_else(|| format!("a status of {status}, which is outside 200..=599"))
+}
+
+impl Stale {
+    fn check(stale: types::Stale) -> Result<Self, String> {
+        Ok(Self {
+            of: stale.of,
+            after: Duration::from_secs(stale.after_seconds),
+            status: status(stale.status)?,
         })
     }
 }

@@ -87,6 +87,7 @@ impl File {
         Self(types::File {
             path: path.into(),
             not_found: None,
+            stale: None,
         })
     }
 
@@ -99,6 +100,18 @@ impl File {
         self.0.not_found = Some(types::NotFound {
             content_type: content_type.into(),
             body: body.into(),
+        });
+        self
+    }
+
+    /// Lets the age of the file at `of` count, which may be this one or another that this one speaks of. When it was
+    /// last modified more than `after_seconds` ago or does not exist, the reply's status becomes `status`, which also
+    /// takes the place of 404 when this file is missing. The host adds `Age` in seconds.
+    pub fn or_stale(mut self, of: impl Into<String>, after_seconds: u64, status: u16) -> Self {
+        self.0.stale = Some(types::Stale {
+            of: of.into(),
+            after_seconds,
+            status,
         });
         self
     }

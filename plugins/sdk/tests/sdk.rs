@@ -189,7 +189,7 @@ fn replies_arrive_as_they_were_built() {
     assert!(matches!(empty.body, ReplyBody::Empty));
     let file = plugin.on_request(&mut order("file")).expect_answer();
     assert!(
-        matches!(&file.body, ReplyBody::File(file) if file.path == "/mount/file" && file.not_found.is_none())
+        matches!(&file.body, ReplyBody::File(file) if file.path == "/mount/file" && file.not_found.is_none() && file.stale.is_none())
     );
     let greeting = plugin.on_request(&mut order("greet")).expect_answer();
     assert_eq!(

@@ -43,6 +43,85 @@ fn a_missing_file_has_a_json_answer() {
 }
 
 #[test]
+fn an_encrypted_file_is_not_called_json() {
+    let reply = Component::of_this_package("plugin")
+        .start(r#"{"file":"/snapshots/state.json.age"}"#)
+        .on_request(&mut Exchange::new("GET", "/").authority("box"))
+        .expect_answer();
+    assert_eq!(reply.headers["content-type"], "application/octet-stream");
+}
+
+#[test]
+fn with_health_it_answers_for_the_age_and_never_serves_the_file() {
+    let health = |config: &str, target: &str| {
+        Component::of_this_package("plugin")
+            .start(config)
+            .on_request(&mut Exchange::new("GET", target).authority("box"))
+            .expect_answer()
+    };
+    let config = r#"{"file":"/s/state.json","health":{"stale-after":"3h"}}"#;
+    for target in [
+        "/healthz",
+        "/healthz?x=verbose",
+        "/api/snapshot?",
+        "/?verbosely",
+    ] {
+        let reply = health(config, target);
+        assert_eq!(reply.status, 200);
+        assert!(
+            matches!(&reply.body, ReplyBody::Bytes(body) if body == "ok\n"),
+            "{target}"
+        );
+    }
+    for target in ["/healthz?verbose", "/healthz?a=b&verbose=1"] {
+        let reply = health(config, target);
+        assert_eq!(reply.status, 200);
+        let ReplyBody::File(file) = reply.body else {
+            panic!("{target} got {:?}", reply.body)
+        };
+        assert_eq!(file.path, "/s/state.json.status.json");
+        let stale = file.stale.expect("a limit on the age");
+        assert_eq!(
+            (&*stale.of, stale.after.as_secs()),
+            ("/s/state.json", 3 * 3600)
+        );
+        assert_eq!(stale.status, 503);
+    }
+    let elsewhere =
+        r#"{"file":"/s/state.json","health":{"stale-after":"90s","status-file":"/t/status"}}"#;
+    let ReplyBody::File(file) = health(elsewhere, "/?verbose").body else {
+        panic!("no file")
+    };
+    assert_eq!(file.path, "/t/status");
+    assert_eq!(file.stale.expect("a limit on the age").after.as_secs(), 90);
+}
+
+#[test]
+fn mistakes_in_health_are_refused_at_their_keys() {
+    for wrong in [
+        "",
+        "3",
+        "h",
+        "-1h",
+        "+1h",
+        "0s",
+        "1.5h",
+        "3 h",
+        "3w",
+        "99999999999999999999d",
+        "3ü",
+        "ühs",
+    ] {
+        let config = format!(r#"{{"file":"/s/state.json","health":{{"stale-after":"{wrong}"}}}}"#);
+        let mistakes = Component::of_this_package("plugin").config_errors(&config);
+        assert_eq!(mistakes[0].path, "health.stale-after", "{wrong}");
+    }
+    let config = r#"{"file":"/s","health":{"stale-after":"1h","status-file":"status"}}"#;
+    let mistakes = Component::of_this_package("plugin").config_errors(config);
+    assert_eq!(mistakes[0].path, "health.status-file");
+}
+
+#[test]
 fn other_methods_are_told_which_there_are() {
     for method in ["POST", "PUT", "DELETE", "OPTIONS", "get"] {
         let reply = reply_to(method);

@@ -39,4 +39,5 @@ pub use plugin::{PLUGIN_NAME, Plugin};
 pub use verdict::Verdict;
 pub use witgate_runtime::{
     ConfigError, FailureKind, FileReply, Limits, PluginFailure, Reply, ReplyBody, Scheme, SendError,
+    Stale,
 };
