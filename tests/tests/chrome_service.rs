@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 use serde_json::Value;
-use witgate_tests::http::exchange;
+use witgate_tests::http::{exchange, get};
 use witgate_tests::process::Process;
 use witgate_tests::site::{SIGNED_IN, Site};
 use witgate_tests::wait::within;
@@ -112,6 +112,7 @@ fn config(schedule: &str) -> String {
     let replaced = [
         ("0.0.0.0:9222", "0.0.0.0:0".to_owned()),
         ("0.0.0.0:8088", "0.0.0.0:0".to_owned()),
+        ("127.0.0.1:9901", "127.0.0.1:0".to_owned()),
         ("127.0.0.1:9223", format!("127.0.0.1:{port}")),
         ("port = 9223 ", format!("port = {port} ")),
         ("0 * * * *", schedule.to_owned()),
@@ -322,16 +323,52 @@ fn a_client_that_is_killed_while_it_is_attached_freezes_nobody() {
 }
 
 #[test]
+fn readiness_and_metrics_tell_of_chromium_and_its_snapshot() {
+    let service = Service::start();
+    let line = service.witgate.log_line("the admin listener", |line| {
+        line.message() == "admin listening"
+    });
+    let admin = line.text("address").expect("the line has it");
+    let admin = admin.parse().expect("an address");
+    eventually("witgate to be ready", || {
+        (get(admin, "/ready").status() == 200).then_some(())
+    });
+    let series = |name: &str| {
+        let metrics = get(admin, "/metrics");
+        let mut lines = metrics.text().lines();
+        let value = lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        value.map(|value| value.parse::<f64>().expect("a number"))
+    };
+    assert_eq!(series("witgate_chrome_up"), Some(1.0));
+    assert_eq!(series("witgate_chrome_restarts_total"), Some(0.0));
+    let harvested = eventually("the first harvest", || {
+        series("witgate_snapshot_last_success_timestamp_seconds")
+    });
+    assert!(harvested > 1.7e9, "{harvested} is long ago");
+    assert_eq!(series("witgate_snapshot_failures_in_a_row"), Some(0.0));
+
+    chromium::kill(&service.profile);
+
+    eventually("it to be not ready, with the reason", || {
+        let ready = get(admin, "/ready");
+        (ready.status() == 503 && ready.text().contains("chromium")).then_some(())
+    });
+    eventually("the restart to be counted", || {
+        (series("witgate_chrome_restarts_total") == Some(1.0)).then_some(())
+    });
+}
+
+#[test]
 fn a_client_that_is_stopped_while_it_is_attached_is_cut_off_and_freezes_nobody() {
     let site = Site::start();
-    let route = "upstream = \"chromium\"\n";
-    let watched = "websocket = { ping-interval = \"500ms\", ping-timeout = \"8s\" }\n";
+    let watched = "ping-interval = \"10s\", ping-timeout = \"10s\"";
+    let sooner = "ping-interval = \"500ms\", ping-timeout = \"8s\"";
     let config = config("0 0 1 1 *");
     assert!(
-        config.contains(route),
-        "the example no longer says {route:?}"
+        config.contains(watched),
+        "the example no longer says {watched:?}"
     );
-    let service = Service::start_with(&config.replace(route, &format!("{route}{watched}")));
+    let service = Service::start_with(&config.replace(watched, sooner));
     let attached = clients::start_node("playwright_hold.mjs", &[&service.cdp_url]);
     attached
         .find_line(Duration::from_secs(40), |line| {

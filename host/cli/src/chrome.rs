@@ -182,7 +182,7 @@ impl Chrome {
             supervisor,
             state,
             schedule,
-            outcome: watch::Sender::default(),
+            snapshot: self.snapshot.as_ref().map(|snapshot| snapshot.file.clone()),
         })
     }
 
@@ -295,7 +295,7 @@ pub(crate) struct Claimed {
     supervisor: Supervisor,
     state: watch::Receiver<witgate_chrome::State>,
     schedule: Option<ScheduleConfig>,
-    outcome: watch::Sender<Option<schedule::Outcome>>,
+    snapshot: Option<PathBuf>,
 }
 
 impl Claimed {
@@ -303,16 +303,18 @@ impl Claimed {
     pub(crate) fn status(&self) -> ChromeStatus {
         ChromeStatus {
             state: self.state.clone(),
-            outcome: self.outcome.subscribe(),
+            counters: self.supervisor.counters(),
+            snapshot: self.snapshot.clone(),
         }
     }
 
     /// Runs Chromium and its harvests until told to stop; returns when no process is left.
     pub(crate) async fn run(self, mut stop: watch::Receiver<bool>) {
         let mut harvests_stop = stop.clone();
+        let (outcome, _) = watch::channel(None);
         let harvests = async {
             if let Some(schedule) = self.schedule {
-                schedule::run(schedule, self.state, self.outcome, told(&mut harvests_stop)).await;
+                schedule::run(schedule, self.state, outcome, told(&mut harvests_stop)).await;
             }
         };
         tokio::join!(self.supervisor.run(told(&mut stop)), harvests);

@@ -1,21 +1,28 @@
 //! What the process shows of Chromium and its harvests: reasons not to be ready, and metrics.
 
 use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::DescriptorEncoder;
+use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Unit;
 use tokio::sync::watch;
-use witgate_chrome::{Outcome, State};
+use witgate_chrome::snapshot::Status;
+use witgate_chrome::{Counters, Harvested, State};
 use witgate_proxy::Check;
 
-/// Chromium and the last harvest, seen from outside.
+type Encoded = Result<(), fmt::Error>;
+
+/// Chromium and its harvests, seen from outside.
 #[derive(Debug, Clone)]
 pub(crate) struct ChromeStatus {
     pub(crate) state: watch::Receiver<State>,
-    pub(crate) outcome: watch::Receiver<Option<Outcome>>,
+    pub(crate) counters: Arc<Counters>,
+    /// `[chrome.snapshot] file`. What its status says is shown whoever harvests, this process or another.
+    pub(crate) snapshot: Option<PathBuf>,
 }
 
 impl ChromeStatus {
@@ -25,6 +32,7 @@ impl ChromeStatus {
         Box::new(move || match &*state.borrow() {
             State::Ready(_) => Ok(()),
             State::Starting => Err("it is being started".into()),
+            State::Unhealthy { reason, .. } => Err(format!("{reason}; it is being restarted")),
             State::BackingOff { until, reason } => {
                 let left = until.saturating_duration_since(Instant::now());
                 Err(format!("{reason}; started again in {} s", left.as_secs()))
@@ -35,36 +43,78 @@ impl ChromeStatus {
 }
 
 impl Collector for ChromeStatus {
-    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Encoded {
         let since = self.state.borrow().ready().map(|ready| ready.since);
         let help = "1 while Chromium is ready";
-        encoder
-            .encode_descriptor("witgate_chrome_up", help, None, MetricType::Gauge)?
-            .encode_gauge(&u64::from(since.is_some()))?;
+        gauge(
+            &mut encoder,
+            "witgate_chrome_up",
+            help,
+            since.is_some().into(),
+        )?;
         if let Some(since) = since {
             let help = "Since when Chromium is ready, in seconds since 1970";
-            seconds(&mut encoder, "witgate_chrome_ready_since", help, since)?;
+            timestamp(&mut encoder, "witgate_chrome_ready_since", help, since)?;
         }
-        match &*self.outcome.borrow() {
-            Some(outcome) => harvested(&mut encoder, outcome),
-            None => Ok(()),
+        let counts = [
+            (
+                "witgate_chrome_restarts",
+                "Starts of Chromium after the first, for whatever reason",
+                self.counters.restarts(),
+            ),
+            (
+                "witgate_chrome_probes",
+                "Probes of whether Chromium opens pages",
+                self.counters.probes(),
+            ),
+            (
+                "witgate_chrome_probe_failures",
+                "Of these the ones that failed",
+                self.counters.probe_failures(),
+            ),
+        ];
+        for (name, help, count) in counts {
+            encoder
+                .encode_descriptor(name, help, None, MetricType::Counter)?
+                .encode_counter::<NoLabelSet, _, u64>(&count, None)?;
+        }
+        let Some(file) = &self.snapshot else {
+            return Ok(());
+        };
+        match Status::read(file) {
+            Ok(status) => snapshot(&mut encoder, &status.unwrap_or_default()),
+            Err(error) => {
+                tracing::warn!(file = %file.display(), %error, "the status of the snapshot cannot be read");
+                Ok(())
+            }
         }
     }
 }
 
-fn harvested(encoder: &mut DescriptorEncoder<'_>, outcome: &Outcome) -> Result<(), fmt::Error> {
-    let help = "When the last harvest ended, in seconds since 1970";
-    seconds(encoder, "witgate_snapshot_last_attempt", help, outcome.at)?;
-    let help = "1 when the last harvest brought in a snapshot, 0 when it failed";
+fn snapshot(encoder: &mut DescriptorEncoder<'_>, status: &Status) -> Encoded {
+    let help = "Harvests that failed since the last one that brought in a snapshot";
+    let failures = status.failures_in_a_row.into();
     gauge(
         encoder,
-        "witgate_snapshot_last_attempt_succeeded",
+        "witgate_snapshot_failures_in_a_row",
         help,
-        u64::from(outcome.result.is_ok()),
+        failures,
     )?;
-    let Ok(harvested) = &outcome.result else {
+    if let Some(attempt) = &status.last_attempt {
+        let help = "When the last harvest ended, in seconds since 1970";
+        let at = attempt.at.into();
+        timestamp(encoder, "witgate_snapshot_last_attempt", help, at)?;
+    }
+    let Some(success) = &status.last_success else {
         return Ok(());
     };
+    let help = "When the last harvest that brought in a snapshot ended, in seconds since 1970";
+    let at = success.at.into();
+    timestamp(encoder, "witgate_snapshot_last_success", help, at)?;
+    harvested(encoder, &success.harvested)
+}
+
+fn harvested(encoder: &mut DescriptorEncoder<'_>, harvested: &Harvested) -> Encoded {
     let sizes = [
         (
             "witgate_snapshot_cookies",
@@ -73,56 +123,45 @@ fn harvested(encoder: &mut DescriptorEncoder<'_>, outcome: &Outcome) -> Result<(
         ),
         (
             "witgate_snapshot_origins",
-            "Origins with local storage in the snapshot",
+            "Origins with stored data in the snapshot",
             harvested.origins,
         ),
         (
             "witgate_snapshot_left_out",
-            "Cookies and origins that the last harvest left out",
+            "Items that the snapshot leaves out",
             harvested.left_out,
         ),
     ];
     for (name, help, value) in sizes {
         gauge(encoder, name, help, value as u64)?;
     }
-    let help = "Size of the snapshot";
-    encoder
-        .encode_descriptor(
-            "witgate_snapshot_size",
-            help,
-            Some(&Unit::Bytes),
-            MetricType::Gauge,
-        )?
-        .encode_gauge(&(harvested.bytes as u64))?;
-    let help = "How long the last harvest took";
-    encoder
-        .encode_descriptor(
-            "witgate_snapshot_harvest_duration",
-            help,
-            Some(&Unit::Seconds),
-            MetricType::Gauge,
-        )?
-        .encode_gauge(&harvested.duration.as_secs_f64())
+    let size = (harvested.bytes as f64, Unit::Bytes, "Size of the snapshot");
+    let took = harvested.duration.as_secs_f64();
+    let took = (took, Unit::Seconds, "How long the harvest of it took");
+    for (name, (value, unit, help)) in [
+        ("witgate_snapshot_size", size),
+        ("witgate_snapshot_harvest_duration", took),
+    ] {
+        encoder
+            .encode_descriptor(name, help, Some(&unit), MetricType::Gauge)?
+            .encode_gauge(&value)?;
+    }
+    Ok(())
 }
 
-fn gauge(
-    encoder: &mut DescriptorEncoder<'_>,
-    name: &str,
-    help: &str,
-    value: u64,
-) -> Result<(), fmt::Error> {
+fn gauge(encoder: &mut DescriptorEncoder<'_>, name: &str, help: &str, value: u64) -> Encoded {
     encoder
         .encode_descriptor(name, help, None, MetricType::Gauge)?
         .encode_gauge(&value)
 }
 
 /// A time, as a gauge whose unit its name says: `NAME_timestamp_seconds`.
-fn seconds(
+fn timestamp(
     encoder: &mut DescriptorEncoder<'_>,
     name: &str,
     help: &str,
     time: SystemTime,
-) -> Result<(), fmt::Error> {
+) -> Encoded {
     let name = format!("{name}_timestamp");
     let since = time
         .duration_since(SystemTime::UNIX_EPOCH)
