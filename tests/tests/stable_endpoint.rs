@@ -47,7 +47,7 @@ fn every_connect_asks_for_the_browser_of_that_moment() {
                 Some(_) => SWITCHING.into(),
                 None => {
                     let id = starts.fetch_add(1, Ordering::SeqCst);
-                    let url = format!("ws://{}/devtools/browser/id-{id}", "127.0.0.1");
+                    let url = format!("ws://127.0.0.1/devtools/browser/id-{id}");
                     let body = format!("{{\"webSocketDebuggerUrl\":\"{url}\"}}");
                     response("200 OK", &[], body)
                 }

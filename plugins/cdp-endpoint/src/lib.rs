@@ -48,7 +48,9 @@ impl RequestHook for CdpEndpoint {
             Some(at) => target.split_at(at),
             None => (target.as_str(), ""),
         };
-        if !path::is_endpoint(path) && !(self.any_browser_id && path::is_of_a_browser(path)) {
+        let wanted =
+            path::is_endpoint(path) || (self.any_browser_id && path::is_of_a_browser(path));
+        if !wanted {
             return Ok(RequestVerdict::Next);
         }
         match self.browser.current_path() {
