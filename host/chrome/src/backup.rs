@@ -310,7 +310,7 @@ mod tests {
             fs::write(file, "x").unwrap();
         }
         let backup = backup(&config, |_| ()).unwrap();
-        assert_eq!(backup.pruned, [old.clone()]);
+        assert_eq!(backup.pruned, std::slice::from_ref(&old));
         assert!(!old.exists() && recent.exists() && foreign.exists());
         assert!(backup.archive.exists());
     }
