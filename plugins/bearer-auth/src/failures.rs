@@ -9,8 +9,8 @@ use std::net::IpAddr;
 use serde::Deserialize;
 use witgate_plugin::ConfigErrors;
 
-/// Clients that are kept in mind, in each instance. A flood from more addresses than that is not held back by any
-/// memory of addresses; this many are 40 KiB and are searched in microseconds.
+/// Clients that are kept in mind, in each instance. No memory of addresses holds back a flood from ever new ones, so this
+/// is for the pollers of an ordinary network; it bounds the memory (48 bytes each) and the search at each failure.
 const MAX_CLIENTS: usize = 1024;
 
 /// How long one log line about a client stands for all of its excess failures, in milliseconds.
@@ -57,7 +57,7 @@ struct Client {
     untold: u32,
 }
 
-/// Whose failures are counted together. One IPv6 client commands a /64 at least (RFC 6177 §2).
+/// Whose failures are counted together. One IPv6 client commands a /64 at least (RFC 6177).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Network {
     V4(u32),
