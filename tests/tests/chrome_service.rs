@@ -199,6 +199,13 @@ fn the_state_goes_from_the_shared_browser_to_an_isolated_one() {
         "{state}"
     );
 
+    let health = service.witgate.get("snapshots", "/healthz?verbose");
+    let status: Value = serde_json::from_slice(&health.body).expect("valid JSON");
+    assert_eq!(health.status(), 200, "{status}");
+    assert_eq!(status["last_success"]["cookies"], cookies.len(), "{status}");
+    assert_eq!(status["last_attempt"]["error"], Value::Null, "{status}");
+    assert!(health.header("age").is_some(), "{health:?}");
+
     let without = exchange(snapshots, "GET /api/snapshot HTTP/1.1\r\nHost: a\r\n\r\n");
     assert_eq!(
         (without.status(), without.text()),

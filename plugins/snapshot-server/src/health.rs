@@ -8,7 +8,7 @@ use crate::check_path;
 /// The table `config.health`.
 #[derive(Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub struct Config {
+pub(crate) struct Config {
     /// Beyond this age the snapshot is stale: an integer and `s`, `m`, `h` or `d`.
     stale_after: String,
     /// The harvests' status, as the plugin sees its mounts. Default: the file's name and `.status.json`.

@@ -3,7 +3,6 @@
 
 use std::fmt;
 use std::io::{self, Read, Write};
-use std::iter;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -127,15 +126,12 @@ pub fn decrypt(bytes: &[u8], identities: &Identities, limit: u64) -> Result<Vec<
     Ok(plain)
 }
 
-/// A fresh pair of keys: what goes into an identity file, and its recipient.
+/// A fresh pair of keys: a line for an identity file, and its recipient.
 pub fn generate() -> (String, String) {
     use age::secrecy::ExposeSecret as _;
     let identity = age::x25519::Identity::generate();
-    let lines = iter::once(identity.to_string().expose_secret().to_owned());
-    (
-        lines.chain(["".into()]).collect::<Vec<_>>().join("\n"),
-        identity.to_public().to_string(),
-    )
+    let line = format!("{}\n", identity.to_string().expose_secret());
+    (line, identity.to_public().to_string())
 }
 
 #[cfg(test)]
