@@ -37,9 +37,9 @@ pub fn file(name: &str) -> String {
 /// When it cannot be rendered, or an object is not valid.
 #[must_use]
 #[track_caller]
-pub fn kustomize(directory: &Path) -> Vec<Value> {
+pub fn kustomize(directory: &Path) -> Objects {
     match run("kustomize.py", directory) {
-        Value::Array(objects) => objects,
+        Value::Array(objects) => Objects(objects),
         other => panic!("no list of objects: {other}"),
     }
 }
@@ -100,4 +100,56 @@ pub fn image_list(instruction: &str) -> Vec<String> {
     let list = said.find('[').map(|start| &said[start..]);
     let list = list.and_then(|list| serde_json::from_str(list).ok());
     list.unwrap_or_else(|| panic!("{instruction} {said} is no list"))
+}
+
+/// What `kubectl apply` would be given.
+#[derive(Debug)]
+pub struct Objects(Vec<Value>);
+
+impl Objects {
+    /// Every object.
+    #[must_use]
+    pub fn all(&self) -> &[Value] {
+        &self.0
+    }
+
+    /// Those of a kind.
+    #[must_use]
+    pub fn kind(&self, kind: &str) -> Vec<&Value> {
+        let objects = self.0.iter();
+        objects.filter(|object| object["kind"] == kind).collect()
+    }
+
+    /// The one of a kind and a name.
+    ///
+    /// # Panics
+    ///
+    /// When there is none.
+    #[must_use]
+    #[track_caller]
+    pub fn one(&self, kind: &str, name: &str) -> &Value {
+        let mut objects = self.kind(kind).into_iter();
+        let named = objects.find(|object| object["metadata"]["name"] == name);
+        named.unwrap_or_else(|| panic!("no {kind} {name}"))
+    }
+
+    /// The templates of the pods that controllers would make, by their controller's name.
+    #[must_use]
+    pub fn pods(&self) -> Vec<(&Value, &Value)> {
+        let pods = self.0.iter().filter_map(|object| {
+            let template = match object["kind"].as_str()? {
+                "StatefulSet" | "Deployment" | "DaemonSet" | "Job" => &object["spec"]["template"],
+                "CronJob" => &object["spec"]["jobTemplate"]["spec"]["template"],
+                _ => return None,
+            };
+            Some((&object["metadata"]["name"], template))
+        });
+        pods.collect()
+    }
+}
+
+/// A list's items; none when it is not there.
+#[must_use]
+pub fn list(value: &Value) -> &[Value] {
+    value.as_array().map_or(&[], Vec::as_slice)
 }

@@ -11,12 +11,13 @@ use std::process::Command;
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tempfile::TempDir;
+use witgate_tests::deployment::{self, list};
 use witgate_tests::http::{self, Message};
 use witgate_tests::process::{Ended, Process};
 use witgate_tests::wait::within;
-use witgate_tests::{deployment, port, witgate};
+use witgate_tests::{port, witgate};
 
 /// On a busy machine a debug build compiles the plugins for a while before it listens.
 const START: Duration = Duration::from_secs(120);
@@ -354,4 +355,89 @@ fn the_confined_image_serves_restarts_its_browser_and_leaves_nothing_behind() {
     assert!(!log.contains("no code cache"), "{log}");
     let ended = container.stop();
     assert!(ended.status.success(), "{}", ended.output());
+}
+
+#[test]
+fn the_compose_services_are_confined() {
+    let compose = deployment::compose();
+    let services = compose["services"].as_object().expect("a table");
+
+    for (name, service) in services {
+        assert_eq!(service["read_only"], true, "{name}");
+        assert_eq!(service["cap_drop"], json!(["ALL"]), "{name}");
+        assert_eq!(
+            service["security_opt"],
+            json!(["no-new-privileges:true"]),
+            "{name}"
+        );
+        assert!(
+            !service["mem_limit"].is_null() && !service["pids_limit"].is_null(),
+            "{name}"
+        );
+        assert_eq!(service["image"], "witgate-chrome:0.1.0", "{name}");
+        assert!(
+            service["privileged"].is_null() && service["user"].is_null(),
+            "{name}"
+        );
+    }
+    let chrome = &services["chrome"];
+    for port in list(&chrome["ports"]) {
+        // This machine alone, unless somebody says otherwise; and never the admin port.
+        let port = port.as_str().expect("text");
+        assert!(
+            port.starts_with("127.0.0.1:") && !port.contains("9901"),
+            "{port}"
+        );
+    }
+    let check = &chrome["healthcheck"]["test"];
+    let image = deployment::image_list("HEALTHCHECK");
+    assert_eq!(
+        &list(check)[1..],
+        image.iter().map(|part| json!(part)).collect::<Vec<_>>()
+    );
+    for (name, secret) in compose["secrets"].as_object().expect("a table") {
+        assert_eq!(secret["file"], format!("./secrets/{name}"));
+    }
+}
+
+#[test]
+fn the_image_runs_as_a_user_without_privileges() {
+    let image = deployment::image();
+    let said = |wanted: &str| -> Vec<&str> {
+        let found = image.iter().filter(|(name, _)| name == wanted);
+        found.map(|(_, rest)| rest.as_str()).collect()
+    };
+
+    assert_eq!(said("USER"), ["10001:10001"]);
+    assert_eq!(deployment::image_list("VOLUME"), ["/var/lib/witgate"]);
+    assert_eq!(deployment::image_list("ENTRYPOINT")[0], "tini");
+    let copied: Vec<_> = said("COPY")
+        .iter()
+        .filter_map(|copy| copy.split(' ').next())
+        .collect();
+    assert_eq!(
+        copied,
+        [
+            "--from=build",
+            "examples/chrome-service/container/witgate.toml"
+        ]
+    );
+    let ignored = deployment::file("Containerfile.dockerignore");
+    for secret in [
+        "examples/*/profile",
+        "examples/*/snapshots",
+        "examples/*/secrets",
+        "examples/**/*-token",
+    ] {
+        assert!(
+            ignored.lines().any(|line| line == secret),
+            "{secret} could get into the build"
+        );
+    }
+    for from in deployment::file("Containerfile")
+        .lines()
+        .filter(|line| line.starts_with("FROM"))
+    {
+        assert!(from.contains(':') && !from.contains(":latest"), "{from}");
+    }
 }

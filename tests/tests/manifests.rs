@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
 use serde_json::{Value, json};
-use witgate_tests::deployment;
+use witgate_tests::deployment::{self, Objects, list};
 use witgate_tests::witgate::Setup;
 
 /// The development overlay reads tokens from files that are in nobody's repository.
@@ -24,7 +24,7 @@ static RENDERED: LazyLock<BTreeMap<String, Objects>> = LazyLock::new(|| {
     names
         .chain(["restore".to_owned()])
         .map(|name| {
-            let objects = Objects(deployment::kustomize(&folder.join(&name)));
+            let objects = deployment::kustomize(&folder.join(&name));
             (name, objects)
         })
         .collect()
@@ -61,46 +61,9 @@ fn copy_with_tokens() -> Setup {
     })
 }
 
-/// What `kubectl apply` would be given.
-struct Objects(Vec<Value>);
-
-impl Objects {
-    fn kind(&self, kind: &str) -> Vec<&Value> {
-        self.0
-            .iter()
-            .filter(|object| object["kind"] == kind)
-            .collect()
-    }
-
-    #[track_caller]
-    fn one(&self, kind: &str, name: &str) -> &Value {
-        let mut named = self
-            .kind(kind)
-            .into_iter()
-            .filter(|object| object["metadata"]["name"] == name);
-        named.next().unwrap_or_else(|| panic!("no {kind} {name}"))
-    }
-
-    /// The pods that controllers would make, by their controller's name.
-    fn pods(&self) -> Vec<(&Value, &Value)> {
-        let pods = self.0.iter().filter_map(|object| {
-            let template = match object["kind"].as_str()? {
-                "StatefulSet" | "Deployment" | "DaemonSet" | "Job" => &object["spec"]["template"],
-                "CronJob" => &object["spec"]["jobTemplate"]["spec"]["template"],
-                _ => return None,
-            };
-            Some((&object["metadata"]["name"], template))
-        });
-        pods.collect()
-    }
-
-    fn browser(&self) -> &Value {
-        &self.one("StatefulSet", "chrome")["spec"]["template"]["spec"]
-    }
-}
-
-fn list(value: &Value) -> &[Value] {
-    value.as_array().map_or(&[], Vec::as_slice)
+/// The pod of the browser.
+fn browser(all: &Objects) -> &Value {
+    &all.one("StatefulSet", "chrome")["spec"]["template"]["spec"]
 }
 
 /// A Kubernetes or compose quantity of seconds.
@@ -130,7 +93,7 @@ fn every_kustomization_renders_to_valid_objects_of_one_namespace() {
 
     for (kustomization, objects) in RENDERED.iter() {
         assert!(!objects.pods().is_empty(), "{kustomization} runs nothing");
-        for object in &objects.0 {
+        for object in objects.all() {
             let namespace = match object["kind"].as_str() {
                 Some("Namespace") => &object["metadata"]["name"],
                 _ => &object["metadata"]["namespace"],
@@ -251,7 +214,7 @@ fn there_is_one_browser_for_a_profile() {
 #[test]
 fn the_probes_ask_for_real_health() {
     let all = rendered("overlays/everything");
-    let container = &all.browser()["containers"][0];
+    let container = &browser(all)["containers"][0];
 
     let path = |probe: &str| {
         assert_eq!(container[probe]["httpGet"]["port"], "admin", "{probe}");
@@ -276,7 +239,7 @@ fn the_probes_ask_for_real_health() {
 fn the_ports_are_those_of_the_configuration() {
     let all = rendered("overlays/everything");
     let config = deployment::file("container/witgate.toml");
-    let container = &all.browser()["containers"][0];
+    let container = &browser(all)["containers"][0];
 
     for (name, port) in [("cdp", 9222), ("snapshots", 8088), ("admin", 9901)] {
         assert!(
@@ -300,9 +263,10 @@ fn the_ports_are_those_of_the_configuration() {
 fn a_stop_leaves_chromium_time_to_close() {
     let chromium = 10; // [chrome] stop-timeout, by default
     assert!(!deployment::file("container/witgate.toml").contains("stop-timeout"));
-    let needed = seconds(&Value::String(configured("shutdown-grace"))) + chromium;
+    let configured = |key| seconds(&Value::String(configured(key)));
+    let needed = configured("drain-delay") + configured("shutdown-grace") + chromium;
 
-    let pod = rendered("overlays/everything").browser()["terminationGracePeriodSeconds"].clone();
+    let pod = browser(rendered("overlays/everything"))["terminationGracePeriodSeconds"].clone();
     let compose = COMPOSE["services"]["chrome"]["stop_grace_period"].clone();
 
     assert!(seconds(&pod) > needed, "{pod}");
@@ -416,7 +380,7 @@ fn a_new_volume_gets_the_directory_of_the_snapshots() {
         deployment::file("container/witgate.toml").contains(&format!("path = \"{directory}\""))
     );
 
-    let made = &rendered("overlays/production").browser()["initContainers"][0]["command"];
+    let made = &browser(rendered("overlays/production"))["initContainers"][0]["command"];
     assert_eq!(
         *made,
         json!(["install", "--directory", "--mode=0700", directory])
@@ -474,7 +438,7 @@ fn the_tokens_of_the_configuration_come_from_the_secret() {
         production.one("ExternalSecret", "chrome-tokens")["spec"]["target"]["name"],
         "chrome-tokens"
     );
-    let pod = production.browser();
+    let pod = browser(production);
     let tokens = list(&pod["volumes"])
         .iter()
         .find(|volume| volume["name"] == "tokens")
@@ -502,7 +466,7 @@ fn what_the_configuration_writes_can_be_written() {
         .collect();
     assert!(paths.len() >= 4, "{paths:?}");
     let all = rendered("overlays/everything");
-    let mounts = list(&all.browser()["containers"][0]["volumeMounts"]);
+    let mounts = list(&browser(all)["containers"][0]["volumeMounts"]);
     let pod: Vec<_> = mounts
         .iter()
         .filter(|mount| mount["readOnly"] != true)
@@ -608,88 +572,4 @@ fn the_jobs_run_commands_that_there_are() {
 
 fn text(value: &Value) -> String {
     value.as_str().expect("text").to_owned()
-}
-
-#[test]
-fn the_compose_services_are_confined() {
-    let compose = &*COMPOSE;
-    let services = compose["services"].as_object().expect("a table");
-
-    for (name, service) in services {
-        assert_eq!(service["read_only"], true, "{name}");
-        assert_eq!(service["cap_drop"], json!(["ALL"]), "{name}");
-        assert_eq!(
-            service["security_opt"],
-            json!(["no-new-privileges:true"]),
-            "{name}"
-        );
-        assert!(
-            !service["mem_limit"].is_null() && !service["pids_limit"].is_null(),
-            "{name}"
-        );
-        assert_eq!(service["image"], "witgate-chrome:0.1.0", "{name}");
-        assert!(
-            service["privileged"].is_null() && service["user"].is_null(),
-            "{name}"
-        );
-    }
-    let chrome = &services["chrome"];
-    for port in list(&chrome["ports"]) {
-        // This machine alone, unless somebody says otherwise; and never the admin port.
-        let port = port.as_str().expect("text");
-        assert!(
-            port.starts_with("127.0.0.1:") && !port.contains("9901"),
-            "{port}"
-        );
-    }
-    let check = &chrome["healthcheck"]["test"];
-    let image = deployment::image_list("HEALTHCHECK");
-    assert_eq!(
-        &list(check)[1..],
-        image.iter().map(|part| json!(part)).collect::<Vec<_>>()
-    );
-    for (name, secret) in compose["secrets"].as_object().expect("a table") {
-        assert_eq!(secret["file"], format!("./secrets/{name}"));
-    }
-}
-
-#[test]
-fn the_image_runs_as_a_user_without_privileges() {
-    let image = deployment::image();
-    let said = |wanted: &str| -> Vec<&str> {
-        let found = image.iter().filter(|(name, _)| name == wanted);
-        found.map(|(_, rest)| rest.as_str()).collect()
-    };
-
-    assert_eq!(said("USER"), ["10001:10001"]);
-    assert_eq!(deployment::image_list("VOLUME"), ["/var/lib/witgate"]);
-    assert_eq!(deployment::image_list("ENTRYPOINT")[0], "tini");
-    let copied: Vec<_> = said("COPY")
-        .iter()
-        .filter_map(|copy| copy.split(' ').next())
-        .collect();
-    assert_eq!(
-        copied,
-        [
-            "--from=build",
-            "examples/chrome-service/container/witgate.toml"
-        ]
-    );
-    let ignored = deployment::file("Containerfile.dockerignore");
-    for secret in [
-        "examples/*/profile",
-        "examples/*/snapshots",
-        "examples/*/secrets",
-    ] {
-        assert!(
-            ignored.lines().any(|line| line == secret),
-            "{secret} could get into the build"
-        );
-    }
-    for from in deployment::file("Containerfile")
-        .lines()
-        .filter(|line| line.starts_with("FROM"))
-    {
-        assert!(from.contains(':') && !from.contains(":latest"), "{from}");
-    }
 }
