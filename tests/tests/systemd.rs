@@ -8,12 +8,13 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use rustix::process::Signal;
 use serde_json::json;
 use witgate_tests::process::Process;
 use witgate_tests::site::{SIGNED_IN, Site};
 use witgate_tests::wait::within;
 use witgate_tests::witgate::{Setup, binary};
-use witgate_tests::{chromium, clients, port};
+use witgate_tests::{chromium, clients, eventually, port};
 
 const TOKEN: &str = "9f2c41d07be85a36";
 
@@ -219,8 +220,12 @@ grant.files = [{{ path = "snapshots", as = "/snapshots" }}]
 
     let words = exec_start("playwright-mcp@.service", &replaced);
     let arguments: Vec<_> = words[1..].iter().map(String::as_str).collect();
-    let service = clients::start_node_package(Path::new(&words[0]), &arguments, setup.path());
-    await_listener(mcp, &service);
+    let service = ControlGroup(clients::start_node_package(
+        Path::new(&words[0]),
+        &arguments,
+        setup.path(),
+    ));
+    await_listener(mcp, &service.0);
     let arguments = [
         &*format!("http://localhost:{mcp}/mcp"),
         &format!("{origin}/home"),
@@ -228,6 +233,22 @@ grant.files = [{{ path = "snapshots", as = "/snapshots" }}]
     let seen = clients::node("mcp_service.mjs", &arguments);
     let page = seen["snapshot"].as_str().expect("text");
     assert!(page.contains(SIGNED_IN) && page.contains("dark"), "{page}");
+
+    drop(service);
+    eventually("the end of the service", || {
+        TcpStream::connect(("127.0.0.1", mcp))
+            .is_err()
+            .then_some(())
+    });
+}
+
+/// Ends as systemd ends a service: every process of it is told, not only the first.
+struct ControlGroup(Process);
+
+impl Drop for ControlGroup {
+    fn drop(&mut self) {
+        self.0.signal_group(Signal::TERM);
+    }
 }
 
 #[track_caller]
