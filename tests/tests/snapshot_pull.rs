@@ -4,7 +4,7 @@ use std::fs;
 use std::net::SocketAddr;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
-use witgate_chrome::snapshot::encryption;
+use witgate_chrome::{keys, snapshot::encryption};
 use witgate_tests::Upstream;
 use witgate_tests::process::Ended;
 use witgate_tests::upstream::response;
@@ -293,8 +293,8 @@ fn what_is_too_large_is_not_taken_whether_its_length_is_said_or_not() {
 
 #[test]
 fn an_encrypted_snapshot_is_written_plain_for_who_has_the_key() {
-    let (identity, recipient) = encryption::generate();
-    let (stranger, _) = encryption::generate();
+    let (identity, recipient) = keys::generate();
+    let (stranger, _) = keys::generate();
     let recipient = recipient.parse().expect("a recipient");
     let sealed = encryption::encrypt(NEW.as_bytes(), &[recipient]).expect("randomness");
     let half = sealed[..sealed.len() - 20].to_vec();

@@ -6,13 +6,14 @@
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
 use std::path::Path;
-use std::str::FromStr;
 use std::time::{Duration, SystemTime};
 
 use age::stream::StreamWriter;
-use age::{DecryptError, Decryptor, Encryptor, IdentityFile};
+use age::{DecryptError, Decryptor, Encryptor};
 use chrono::{DateTime, NaiveDateTime, Utc};
 use serde::{Deserialize, Serialize};
+
+use crate::keys::{HEADER, Identities, IdentityError, Recipient};
 
 /// The label's name in the archive. No file of a profile is called so.
 pub(crate) const LABEL: &str = "witgate-profile-backup.json";
@@ -23,9 +24,6 @@ pub(crate) const FORMAT: u32 = 1;
 /// How UTC times are written in names: they sort by time, and no file system minds them.
 const TIME: &str = "%Y%m%dT%H%M%SZ";
 
-/// How every age file begins.
-const AGE: &[u8] = b"age-encryption.org/";
-
 /// What an archive says about itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Label {
@@ -35,31 +33,6 @@ pub(crate) struct Label {
     /// The version of the Chromium that last used the profile.
     pub(crate) chromium: Option<String>,
 }
-
-/// Whom a backup is encrypted for: a public key of age, `age1…`.
-#[derive(Clone)]
-pub struct Recipient(age::x25519::Recipient);
-
-impl FromStr for Recipient {
-    type Err = InvalidRecipient;
-
-    fn from_str(text: &str) -> Result<Self, InvalidRecipient> {
-        text.parse().map(Self).map_err(InvalidRecipient)
-    }
-}
-
-impl std::fmt::Debug for Recipient {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(formatter, "Recipient({})", self.0)
-    }
-}
-
-/// Text that is no public key.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "this is no public key of age ({0}): write one that starts with age1, as age-keygen prints it"
-)]
-pub struct InvalidRecipient(&'static str);
 
 /// `time` in UTC, to the second, as part of a name.
 pub(crate) fn time_in_name(time: SystemTime) -> String {
@@ -134,8 +107,8 @@ pub(crate) enum OpenError {
     Read(#[from] io::Error),
     #[error("it is encrypted: give the file with its secret key by --identity")]
     NoIdentity,
-    #[error("cannot read the secret key in {file}: {source}")]
-    Identity { file: String, source: io::Error },
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
     #[error("it cannot be decrypted: {0}")]
     Decrypt(#[from] DecryptError),
 }
@@ -144,18 +117,11 @@ pub(crate) enum OpenError {
 pub(crate) fn open(path: &Path, identity: Option<&Path>) -> Result<Box<dyn Read>, OpenError> {
     let mut file = BufReader::new(File::open(path)?);
     // A regular file's first read gives more than this, unless it is shorter.
-    if !file.fill_buf()?.starts_with(AGE) {
+    if !file.fill_buf()?.starts_with(HEADER) {
         return Ok(Box::new(zstd::Decoder::with_buffer(file)?));
     }
-    let identity = identity.ok_or(OpenError::NoIdentity)?;
-    let identities = IdentityFile::from_file(identity.display().to_string());
-    let identities = identities.map_err(|source| OpenError::Identity {
-        file: identity.display().to_string(),
-        source,
-    })?;
-    let identities = identities.into_identities()?;
-    let keys = identities.iter().map(|identity| &**identity as _);
-    let stream = Decryptor::new_buffered(file)?.decrypt(keys)?;
+    let identities = Identities::read(identity.ok_or(OpenError::NoIdentity)?)?;
+    let stream = Decryptor::new_buffered(file)?.decrypt(identities.keys())?;
     Ok(Box::new(zstd::Decoder::new(stream)?))
 }
 
@@ -180,11 +146,5 @@ mod tests {
         ] {
             assert_eq!(time_of(other), None, "{other}");
         }
-    }
-
-    #[test]
-    fn a_text_that_is_no_public_key_is_refused_with_the_remedy() {
-        let error = "age1nonsense".parse::<Recipient>().unwrap_err();
-        assert!(error.to_string().contains("age-keygen"), "{error}");
     }
 }

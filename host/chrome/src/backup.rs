@@ -16,8 +16,9 @@ use std::time::{Duration, Instant, SystemTime};
 use tar::{EntryType, Header};
 use tracing::{info, warn};
 
-use crate::archive::{self, FORMAT, LABEL, Label, Recipient, Sink};
+use crate::archive::{self, FORMAT, LABEL, Label, Sink};
 use crate::file::{WriteError, create_private_directory};
+use crate::keys::Recipient;
 use crate::version;
 
 pub(crate) mod contents;

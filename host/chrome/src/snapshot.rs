@@ -23,7 +23,6 @@ pub mod summary;
 pub mod timestamp;
 
 pub use comparison::{Change, Difference};
-pub use encryption::{Identities, Recipient};
 pub use history::Generation;
 pub use loss::LossLimit;
 pub use publish::{Publication, PublishError};

@@ -230,10 +230,11 @@ impl Reloads {
 async fn attempt(path: &Path, runtime: &Runtime, running: &Arc<Generation>) -> Attempt {
     let mut files = Files::default();
     let outcome = async {
-        let (loaded, warnings) = load::try_read(path, &mut files)?;
+        let (loaded, mut warnings) = load::try_read(path, &mut files)?;
         let Loaded { file, config, .. } = loaded;
         let fixed = Fixed::of(&config);
         let generation = running.build_next(&file, config, runtime, BUILTINS).await?;
+        warnings.append(generation.warnings().clone());
         Ok(Built {
             generation,
             warnings,

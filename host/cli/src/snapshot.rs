@@ -9,7 +9,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use witgate_chrome::snapshot::Identities;
+use witgate_chrome::Identities;
 use witgate_chrome::snapshot::encryption::{decrypt, is_encrypted};
 
 use crate::args::{Identity, Snapshot};

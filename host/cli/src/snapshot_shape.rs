@@ -1,7 +1,8 @@
 //! The shapes of `[chrome.snapshot]` that nothing else has.
 
+use witgate_chrome::Recipient;
 use witgate_chrome::Schedule;
-use witgate_chrome::snapshot::{LossLimit, Publication, Recipient};
+use witgate_chrome::snapshot::{LossLimit, Publication};
 use witgate_proxy::config::{Item, Section, shape};
 
 /// As many as an hourly harvest makes in a day.

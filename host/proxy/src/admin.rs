@@ -274,10 +274,7 @@ impl Shown {
                 let (status, body) = self.status.ready();
                 answer(status, "application/json", format!("{body}\n"))
             }
-            "/metrics" => match self.may_see_metrics(request) {
-                Ok(()) => self.metrics(),
-                Err(refusal) => refusal,
-            },
+            "/metrics" => self.refusal(request).unwrap_or_else(|| self.metrics()),
             _ => text(
                 StatusCode::NOT_FOUND,
                 "there are /health, /ready and /metrics\n",
@@ -300,24 +297,25 @@ impl Shown {
         }
     }
 
-    fn may_see_metrics(&self, request: &Request<Incoming>) -> Result<(), Answer> {
+    /// What those get who may not see the metrics.
+    fn refusal(&self, request: &Request<Incoming>) -> Option<Answer> {
         match &self.metrics {
-            Access::Anybody => Ok(()),
-            Access::Nobody => Err(text(
+            Access::Anybody => None,
+            Access::Nobody => Some(text(
                 StatusCode::FORBIDDEN,
                 "metrics are shown on a loopback address, or to the bearer of `admin.token`, which is not set\n",
             )),
             Access::Bearer(token) => {
                 let given = bearer(request.headers()).unwrap_or_default();
                 if bool::from(given.ct_eq(token.reveal().as_bytes())) {
-                    return Ok(());
+                    return None;
                 }
                 let mut refusal = text(StatusCode::UNAUTHORIZED, "a bearer token is needed\n");
                 let challenge = HeaderValue::from_static("Bearer realm=\"witgate admin\"");
                 refusal
                     .headers_mut()
                     .insert(header::WWW_AUTHENTICATE, challenge);
-                Err(refusal)
+                Some(refusal)
             }
         }
     }

@@ -143,7 +143,10 @@ impl Generation {
             })
             .collect();
         let upgrades = (config.routes.iter())
-            .map(|route| Arc::new(UpgradeLimits::new(route.limits)))
+            .map(|route| {
+                let same = previous.and_then(|old| old.same_upgrade_limits(route));
+                same.unwrap_or_else(|| Arc::new(UpgradeLimits::new(route.limits)))
+            })
             .collect();
         Ok(Self {
             config,
@@ -180,6 +183,14 @@ impl Generation {
         let contents = &self.config.contents;
         let same = contents.agree_on(&config.contents, Part::Upstream, name);
         self.upstreams.get(name).filter(|_| same).cloned()
+    }
+
+    /// The limits of the route of that name, with what counts against them, if they are the same.
+    fn same_upgrade_limits(&self, route: &config::Route) -> Option<Arc<UpgradeLimits>> {
+        let mut routes = self.config.routes.iter().zip(&self.upgrades);
+        let (_, upgrades) =
+            routes.find(|(old, _)| old.name == route.name && old.limits == route.limits)?;
+        Some(upgrades.clone())
     }
 
     /// A component that was loaded already, by where it is from.

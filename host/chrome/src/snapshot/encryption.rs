@@ -1,36 +1,9 @@
 //! Snapshots at rest in the age format (`age-encryption.org/v1`): encrypted to public keys, so that the machine that
 //! writes them cannot read them.
 
-use std::fmt;
 use std::io::{self, Read, Write};
-use std::path::{Path, PathBuf};
-use std::str::FromStr;
 
-/// What every age file starts with.
-const HEADER: &[u8] = b"age-encryption.org/v1\n";
-
-/// Whose key reads an encrypted snapshot: an X25519 public key, `age1…`.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Recipient(age::x25519::Recipient);
-
-/// Text that is no recipient.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("this is no age recipient")]
-pub struct InvalidRecipient;
-
-impl FromStr for Recipient {
-    type Err = InvalidRecipient;
-
-    fn from_str(text: &str) -> Result<Self, InvalidRecipient> {
-        text.parse().map(Self).map_err(|_| InvalidRecipient)
-    }
-}
-
-impl fmt::Debug for Recipient {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
+use crate::keys::{HEADER, Identities, Recipient};
 
 /// Encrypts to all of `recipients`: any of them can read the result alone.
 ///
@@ -49,45 +22,6 @@ pub fn encrypt(bytes: &[u8], recipients: &[Recipient]) -> io::Result<Vec<u8>> {
 /// Whether this is an age file, by its first line.
 pub fn is_encrypted(bytes: &[u8]) -> bool {
     bytes.starts_with(HEADER)
-}
-
-/// Secret keys, `AGE-SECRET-KEY-1…`.
-pub struct Identities(Vec<Box<dyn age::Identity>>);
-
-/// A file does not hold secret keys. Never quotes it.
-#[derive(Debug, thiserror::Error)]
-#[error("{}: {problem}", path.display())]
-pub struct IdentityError {
-    path: PathBuf,
-    problem: String,
-}
-
-impl fmt::Debug for Identities {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} identities", self.0.len())
-    }
-}
-
-impl Identities {
-    /// Reads a file as `age-keygen` writes it: one key a line, comments start with `#`.
-    ///
-    /// # Errors
-    /// [`IdentityError`].
-    pub fn read(path: &Path) -> Result<Self, IdentityError> {
-        let error = |problem: String| IdentityError {
-            path: path.to_owned(),
-            problem,
-        };
-        let text = std::fs::read(path).map_err(|e| error(e.to_string()))?;
-        // The parser's own message may quote the line.
-        let keys = age::IdentityFile::from_buffer(&*text)
-            .ok()
-            .and_then(|file| file.into_identities().ok())
-            .filter(|keys| !keys.is_empty());
-        keys.map(Self).ok_or_else(|| {
-            error("this holds no age identities; a line is AGE-SECRET-KEY-1…, as age-keygen writes it".into())
-        })
-    }
 }
 
 /// An age file cannot be read.
@@ -110,7 +44,7 @@ pub enum DecryptError {
 /// [`DecryptError`].
 pub fn decrypt(bytes: &[u8], identities: &Identities, limit: u64) -> Result<Vec<u8>, DecryptError> {
     let decryptor = age::Decryptor::new(bytes).map_err(|_| DecryptError::Damaged)?;
-    let keys = identities.0.iter().map(|key| &**key);
+    let keys = identities.keys();
     let reader = decryptor.decrypt(keys).map_err(|error| match error {
         age::DecryptError::NoMatchingKeys => DecryptError::NoMatchingKey,
         _ => DecryptError::Damaged,
@@ -126,17 +60,10 @@ pub fn decrypt(bytes: &[u8], identities: &Identities, limit: u64) -> Result<Vec<
     Ok(plain)
 }
 
-/// A fresh pair of keys: a line for an identity file, and its recipient.
-pub fn generate() -> (String, String) {
-    use age::secrecy::ExposeSecret as _;
-    let identity = age::x25519::Identity::generate();
-    let line = format!("{}\n", identity.to_string().expose_secret());
-    (line, identity.to_public().to_string())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::keys::{IdentityError, generate};
 
     fn identities(text: &str) -> Result<Identities, IdentityError> {
         let file = tempfile::NamedTempFile::new().unwrap();
@@ -161,6 +88,7 @@ mod tests {
                 Err(DecryptError::TooLarge(5))
             );
         }
+        assert!(encrypt(b"", &[]).is_err());
         let stranger = identities(&keys[2].0).unwrap();
         assert_eq!(
             decrypt(&encrypted, &stranger, 6),
@@ -183,21 +111,6 @@ mod tests {
             assert_eq!(
                 decrypt(damaged, &identities, 100),
                 Err(DecryptError::Damaged)
-            );
-        }
-    }
-
-    #[test]
-    fn what_is_no_key_is_refused_without_being_quoted() {
-        let (identity, recipient) = generate();
-        assert_eq!("age1nonsense".parse::<Recipient>(), Err(InvalidRecipient));
-        assert!(identity.trim().parse::<Recipient>().is_err());
-        assert!(encrypt(b"", &[]).is_err());
-        for text in ["", "hunter2", &recipient] {
-            let error = identities(text).unwrap_err().to_string();
-            assert!(
-                error.contains("age-keygen") && !error.contains("hunter2"),
-                "{error}"
             );
         }
     }

@@ -9,12 +9,13 @@ use tracing::warn;
 
 use crate::file::{WriteError, write_atomically};
 
-use super::encryption::{Recipient, encrypt};
+use super::encryption::encrypt;
 use super::history;
 use super::loss::{Counts, Loss, LossLimit};
 use super::status::Status;
 use super::summary::Summary;
 use super::timestamp::Timestamp;
+use crate::keys::Recipient;
 
 /// How a snapshot is published. The default replaces the file and does nothing else.
 #[derive(Debug, Clone, Default)]
@@ -184,9 +185,10 @@ fn last_counts(file: &Path, status: &Status) -> Option<Counts> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::encryption::{Identities, decrypt, generate};
+    use super::super::encryption::decrypt;
     use super::*;
     use crate::harvest::Harvested;
+    use crate::keys::{Identities, generate};
     use std::time::Duration;
 
     fn state(cookies: usize) -> (Vec<u8>, Counts) {
