@@ -163,7 +163,11 @@ fn the_commands_of_the_runbook_work_from_the_first_look_to_a_restore() {
         (service.version_with(token.trim()).status() == 200).then_some(())
     });
     assert!(rotated.is_some(), "the new token is not taken");
-    assert_eq!(service.version_with(TOKEN).status(), 401);
+    // Each worker takes it by itself, and too many refusals are another one.
+    let refused = within(BOUND, || {
+        matches!(service.version_with(TOKEN).status(), 401 | 429).then_some(())
+    });
+    assert!(refused.is_some(), "the old token still opens");
 
     let profile = directory.join("state/profile");
     // Only `setup` keeps the directory, so it has to outlive the process.
