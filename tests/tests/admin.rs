@@ -218,13 +218,41 @@ fn metrics_are_for_the_bearer_of_the_token_or_for_the_loopback() {
     let right = "Authorization: bearer 0123456789abcdef0123456789abcdef\r\n";
     assert_eq!(ask(right).status(), 200);
     assert_eq!(ask(&right.repeat(2)).status(), 401, "which of the two?");
-    assert_eq!(http::get(admin(&witgate), "/ready").status(), 200);
+    let ready = http::get(admin(&witgate), "/ready");
+    assert_eq!((ready.status(), json(&ready).get("notes")), (200, None));
 
     let exposed = with("0.0.0.0:0", "");
     let refused = http::get(admin(&exposed), "/metrics");
     assert_eq!(refused.status(), 403);
     assert!(refused.text().contains("admin.token"), "{}", refused.text());
     assert_eq!(http::get(admin(&exposed), "/health").status(), 200);
+}
+
+#[test]
+fn the_token_is_rotated_without_a_restart() {
+    let upstream = Upstream::answering(|_| response("200 OK", &[], "hello"));
+    let relay = config::relay(upstream.address());
+    let (old, new) = ("0123456789abcdef-old", "0123456789abcdef-new");
+    let witgate = Setup::new().file("token", old).start(&format!(
+        "{relay}\n[admin]\nbind = \"127.0.0.1:0\"\ntoken = \"${{file:token}}\"\n"
+    ));
+    let admin = admin(&witgate);
+    let status = |token: &str| {
+        let request = format!(
+            "GET /metrics HTTP/1.1\r\nHost: a\r\nConnection: close\r\nAuthorization: Bearer {token}\r\n\r\n"
+        );
+        http::exchange(admin, request).status()
+    };
+    assert_eq!((status(old), status(new)), (200, 401));
+
+    let directory = witgate.setup().path();
+    std::fs::write(directory.join("next"), new).expect("the directory can be written");
+    std::fs::rename(directory.join("next"), directory.join("token")).expect("in one step");
+
+    eventually("the new token to be taken up", || {
+        (status(new) == 200).then_some(())
+    });
+    assert_eq!(status(old), 401);
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! A new configuration without a restart: on SIGHUP, when a secret is replaced, and with `--watch` on every edit.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
@@ -84,6 +85,7 @@ impl Watched {
 #[derive(Debug, Clone)]
 pub(crate) struct Fixed {
     contents: Contents,
+    admin: Option<SocketAddr>,
     workers: usize,
     code_cache: CodeCache,
 }
@@ -92,6 +94,7 @@ impl Fixed {
     pub(crate) fn of(config: &Config) -> Self {
         Self {
             contents: config.contents.clone(),
+            admin: config.admin.as_ref().map(|admin| admin.bind),
             workers: config.server.workers,
             code_cache: config.server.code_cache.clone(),
         }
@@ -102,7 +105,7 @@ impl Fixed {
         let same_table = |name| self.contents.agree_on(&next.contents, Part::Table, name);
         let parts = [
             ("[chrome]", same_table("chrome")),
-            ("[admin]", same_table("admin")),
+            ("admin.bind", self.admin == next.admin),
             ("server.workers", self.workers == next.workers),
             ("server.code-cache", self.code_cache == next.code_cache),
         ];

@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use witgate_proxy::config::{Location, Problem, Problems};
-use witgate_proxy::{Admin, Server, StartError, Status};
+use witgate_proxy::{Admin, Generation, Server, StartError, Status};
 
 use crate::Ended;
 use crate::args::Run;
@@ -47,9 +47,8 @@ async fn serve(args: &Run, loaded: Loaded) -> Result<(), Ended> {
     let sandbox = load::runtime(&loaded.config.server.code_cache)?;
     let started_with = Fixed::of(&loaded.config);
     let generation = load::build_in(&sandbox, &file, loaded.config).await?;
-    let config = generation.config();
-    let drain_delay = config.server.drain_delay;
-    let admin = config.admin.as_ref().map(Admin::bind).transpose();
+    let admin = generation.config().admin.as_ref();
+    let admin = admin.map(Admin::bind).transpose();
     let admin = admin.map_err(|error| explain(&file, error))?;
     let server = Server::start(Arc::new(generation)).map_err(|error| explain(&file, error))?;
     for listener in server.listeners() {
@@ -62,9 +61,10 @@ async fn serve(args: &Run, loaded: Loaded) -> Result<(), Ended> {
         status.add_metrics(Box::new(chrome));
     }
     let status = Arc::new(status);
+    let generations = server.reload().generations().await;
     if let Some(admin) = admin {
         tracing::info!(address = %admin.address(), "admin listening");
-        tokio::spawn(admin.serve(status.clone()));
+        tokio::spawn(admin.serve(status.clone(), generations.clone()));
     }
     let chrome = chrome.map(Chrome::start);
     let reloads = Reloads {
@@ -76,7 +76,7 @@ async fn serve(args: &Run, loaded: Loaded) -> Result<(), Ended> {
     };
     let end = End {
         status,
-        drain_delay,
+        generations,
         reloads: tokio::spawn(reloads.run()),
     };
     let stopped = until_stopped(server, &mut signals, end).await;
@@ -90,7 +90,7 @@ async fn serve(args: &Run, loaded: Loaded) -> Result<(), Ended> {
 /// What changes when a stop is asked for, before the listeners close.
 struct End {
     status: Arc<Status>,
-    drain_delay: Duration,
+    generations: watch::Receiver<Arc<Generation>>,
     reloads: JoinHandle<()>,
 }
 
@@ -111,11 +111,12 @@ async fn until_stopped(server: Server, signals: &mut Signals, end: End) -> Resul
             }
             name = signals.next() => match asked {
                 false => {
-                    tracing::info!(signal = name, drain_delay = ?end.drain_delay, "stopping: not ready any more");
+                    let drain_delay = end.generations.borrow().config().server.drain_delay;
+                    tracing::info!(signal = name, ?drain_delay, "stopping: not ready any more");
                     asked = true;
                     end.status.drain();
                     end.reloads.abort();
-                    drain.as_mut().reset(Instant::now() + end.drain_delay);
+                    drain.as_mut().reset(Instant::now() + drain_delay);
                 }
                 true => {
                     tracing::warn!(signal = name, "stopping now");

@@ -7,9 +7,10 @@
 //! | `/metrics` | OpenMetrics text; a bearer token where one is configured |
 //!
 //! Served beside the workers, never on them: a scrape takes nothing from a request. The counts of all workers are put
-//! together when they are asked for. `/health` and `/ready` are open, because those who ask (a kubelet, a load
-//! balancer) have nothing to show; `/metrics` names routes and upstreams, so on an address that is not the loopback
-//! it is shown to the bearer of the token and to nobody else.
+//! together when they are asked for. `/health` and whether it is ready are open, because those who ask (a kubelet, a
+//! load balancer) have nothing to show. `/metrics` and the reasons behind `/ready` name routes, upstreams and what is
+//! wrong with them, so on an address that is not the loopback they are for the bearer of the token and nobody else. The
+//! token is that of the generation that serves.
 
 use std::convert::Infallible;
 use std::fmt;
@@ -32,9 +33,10 @@ use prometheus_client::registry::{Registry, Unit};
 use serde_json::json;
 use subtle::ConstantTimeEq;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 
-use crate::config::{Admin as Config, Secret};
+use crate::config::Admin as Config;
+use crate::generation::Generation;
 use crate::metrics::Metrics;
 use crate::server::{StartError, explain};
 
@@ -44,8 +46,9 @@ const CONNECTIONS: usize = 32;
 /// From a connection's first byte to the end of a request's head.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A connection that lives longer is ended: no probe and no scrape takes so long.
-const LONGEST: Duration = Duration::from_secs(300);
+/// A connection that lives longer is ended: no probe and no scrape takes so long, and each is served one request, so
+/// that nobody keeps the places of others.
+const LONGEST: Duration = Duration::from_secs(30);
 
 /// How long accepting pauses after an error such as having no file descriptors left.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -103,14 +106,17 @@ impl Status {
         self.draining.store(true, Ordering::Relaxed);
     }
 
-    fn ready(&self) -> (StatusCode, serde_json::Value) {
+    /// Whether all parts are ready; with `details`, why not and what else should be known.
+    fn ready(&self, details: bool) -> (StatusCode, serde_json::Value) {
         let mut reasons = Vec::new();
         if self.draining.load(Ordering::Relaxed) {
             reasons.push(json!({"part": "proxy", "reason": "it was asked to stop"}));
         }
         for (part, check) in &self.checks {
-            if let Err(reason) = check() {
-                reasons.push(json!({"part": part, "reason": reason}));
+            match check() {
+                Ok(()) => {}
+                Err(reason) if details => reasons.push(json!({"part": part, "reason": reason})),
+                Err(_) => reasons.push(json!({"part": part})),
             }
         }
         let status = if reasons.is_empty() {
@@ -118,11 +124,10 @@ impl Status {
         } else {
             StatusCode::SERVICE_UNAVAILABLE
         };
-        let body = json!({
-            "ready": reasons.is_empty(),
-            "reasons": reasons,
-            "notes": self.metrics.notes(),
-        });
+        let mut body = json!({"ready": reasons.is_empty(), "reasons": reasons});
+        if details {
+            body["notes"] = self.metrics.notes().into();
+        }
         (status, body)
     }
 }
@@ -158,7 +163,6 @@ impl Collector for Process {
 pub struct Admin {
     listener: TcpListener,
     address: SocketAddr,
-    token: Option<Secret>,
 }
 
 impl Admin {
@@ -179,11 +183,7 @@ impl Admin {
             reason: explain(&error),
             location: config.bind_location.clone(),
         })?;
-        Ok(Self {
-            listener,
-            address,
-            token: config.token.clone(),
-        })
+        Ok(Self { listener, address })
     }
 
     /// The address, with the port that the kernel chose if the configuration says 0.
@@ -191,15 +191,16 @@ impl Admin {
         self.address
     }
 
-    /// Serves until dropped.
-    pub async fn serve(self, status: Arc<Status>) -> Infallible {
+    /// Serves until dropped. The last of `generations` has the token.
+    pub async fn serve(
+        self,
+        status: Arc<Status>,
+        generations: watch::Receiver<Arc<Generation>>,
+    ) -> Infallible {
         let shown = Arc::new(Shown {
             status,
-            metrics: if self.token.is_none() && !self.address.ip().is_loopback() {
-                Access::Nobody
-            } else {
-                self.token.map_or(Access::Anybody, Access::Bearer)
-            },
+            generations,
+            is_loopback: self.address.ip().is_loopback(),
         });
         let permits = Arc::new(Semaphore::new(CONNECTIONS));
         // They end with the listener.
@@ -233,24 +234,29 @@ impl Admin {
 
 struct Shown {
     status: Arc<Status>,
-    metrics: Access,
+    generations: watch::Receiver<Arc<Generation>>,
+    is_loopback: bool,
 }
 
-/// Who may see the metrics.
+/// What one who asks may see.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Access {
-    Anybody,
-    Bearer(Secret),
-    Nobody,
+    All,
+    /// There is a token, and it was not shown.
+    NeedsToken,
+    /// There is no token that could be shown, and the address is not the loopback.
+    Never,
 }
 
 async fn connection(stream: TcpStream, shown: Arc<Shown>) {
     let service = service_fn(|request| {
-        let response = shown.answer(&request);
-        async move { Ok::<_, Infallible>(response) }
+        let shown = shown.clone();
+        async move { Ok::<_, Infallible>(shown.answer(&request).await) }
     });
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_TIMEOUT)
+        .keep_alive(false)
         .serve_connection(TokioIo::new(stream), service)
         .await;
     if let Err(error) = served {
@@ -261,7 +267,7 @@ async fn connection(stream: TcpStream, shown: Arc<Shown>) {
 type Answer = Response<Full<Bytes>>;
 
 impl Shown {
-    fn answer(&self, request: &Request<Incoming>) -> Answer {
+    async fn answer(&self, request: &Request<Incoming>) -> Answer {
         if !matches!(*request.method(), Method::GET | Method::HEAD) {
             let mut answer = text(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD\n");
             let allow = HeaderValue::from_static("GET, HEAD");
@@ -271,10 +277,17 @@ impl Shown {
         match request.uri().path() {
             "/health" => text(StatusCode::OK, "ok\n"),
             "/ready" => {
-                let (status, body) = self.status.ready();
+                let (status, body) = self.status.ready(self.access(request) == Access::All);
                 answer(status, "application/json", format!("{body}\n"))
             }
-            "/metrics" => self.refusal(request).unwrap_or_else(|| self.metrics()),
+            "/metrics" => match self.access(request) {
+                Access::All => self.metrics().await,
+                Access::NeedsToken => needs_token(),
+                Access::Never => text(
+                    StatusCode::FORBIDDEN,
+                    "metrics are shown on a loopback address, or to the bearer of `admin.token`, which is not set\n",
+                ),
+            },
             _ => text(
                 StatusCode::NOT_FOUND,
                 "there are /health, /ready and /metrics\n",
@@ -282,43 +295,50 @@ impl Shown {
         }
     }
 
-    fn metrics(&self) -> Answer {
-        let mut text = String::new();
-        match prometheus_client::encoding::text::encode(&mut text, &self.status.registry) {
-            Ok(()) => answer(
-                StatusCode::OK,
-                "application/openmetrics-text; version=1.0.0; charset=utf-8",
-                text,
-            ),
-            Err(error) => {
-                tracing::error!(%error, "the metrics cannot be written");
-                self::text(StatusCode::INTERNAL_SERVER_ERROR, "see the log\n")
+    async fn metrics(&self) -> Answer {
+        let status = self.status.clone();
+        // What Chromium's harvests came to is read from a file.
+        let written = tokio::task::spawn_blocking(move || {
+            let mut text = String::new();
+            prometheus_client::encoding::text::encode(&mut text, &status.registry).map(|()| text)
+        });
+        let why = match written.await {
+            Ok(Ok(text)) => {
+                let openmetrics = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+                return answer(StatusCode::OK, openmetrics, text);
             }
-        }
+            Ok(Err(error)) => error.to_string(),
+            Err(error) => error.to_string(),
+        };
+        tracing::error!(why, "the metrics cannot be written");
+        text(StatusCode::INTERNAL_SERVER_ERROR, "see the log\n")
     }
 
-    /// What those get who may not see the metrics.
-    fn refusal(&self, request: &Request<Incoming>) -> Option<Answer> {
-        match &self.metrics {
-            Access::Anybody => None,
-            Access::Nobody => Some(text(
-                StatusCode::FORBIDDEN,
-                "metrics are shown on a loopback address, or to the bearer of `admin.token`, which is not set\n",
-            )),
-            Access::Bearer(token) => {
+    fn access(&self, request: &Request<Incoming>) -> Access {
+        let generation = self.generations.borrow();
+        let admin = generation.config().admin.as_ref();
+        match admin.and_then(|admin| admin.token.as_ref()) {
+            Some(token) => {
                 let given = bearer(request.headers()).unwrap_or_default();
-                if bool::from(given.ct_eq(token.reveal().as_bytes())) {
-                    return None;
+                match bool::from(given.ct_eq(token.reveal().as_bytes())) {
+                    true => Access::All,
+                    false => Access::NeedsToken,
                 }
-                let mut refusal = text(StatusCode::UNAUTHORIZED, "a bearer token is needed\n");
-                let challenge = HeaderValue::from_static("Bearer realm=\"witgate admin\"");
-                refusal
-                    .headers_mut()
-                    .insert(header::WWW_AUTHENTICATE, challenge);
-                Some(refusal)
             }
+            // A generation without `[admin]`, whose listener is to go with the next start, says nothing of a token.
+            None if self.is_loopback && admin.is_some() => Access::All,
+            None => Access::Never,
         }
     }
+}
+
+fn needs_token() -> Answer {
+    let mut refusal = text(StatusCode::UNAUTHORIZED, "a bearer token is needed\n");
+    let challenge = HeaderValue::from_static("Bearer realm=\"witgate admin\"");
+    refusal
+        .headers_mut()
+        .insert(header::WWW_AUTHENTICATE, challenge);
+    refusal
 }
 
 /// The credentials of `Authorization: Bearer …` (RFC 6750 §2.1), when there is exactly one such field.

@@ -231,8 +231,8 @@ fn fail(entry: &mut Entry, failure: &Failure) -> Response<Body> {
         &*failure.reason,
     );
     match failure.side {
-        // What clients do wrong is their business, and they can do it as often as they like.
-        Side::Client => {
+        // What clients do wrong, and that there are too many, they can do as often as they like.
+        Side::Client | Side::Host if failure.status.as_u16() < 500 || failure.status == 503 => {
             tracing::debug!(target: "exchange", request_id, route, fault, status, reason, "exchange failed")
         }
         _ => {

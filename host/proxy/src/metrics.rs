@@ -51,17 +51,34 @@ impl<T: Total> Default for Folded<T> {
 
 impl<T: Total> Folded<T> {
     fn total(&mut self) -> T {
-        let Self { ended, live } = self;
-        live.retain(|counts| {
-            let alive = Arc::strong_count(counts) > 1;
-            if !alive {
-                ended.add(counts);
-            }
-            alive
-        });
-        let mut total = ended.clone();
-        live.iter().for_each(|counts| total.add(counts));
+        self.fold();
+        let mut total = self.ended.clone();
+        self.live.iter().for_each(|counts| total.add(counts));
         total
+    }
+
+    fn push(&mut self, counts: Arc<T::Counts>) {
+        self.fold();
+        self.live.push(counts);
+    }
+
+    /// Takes over what those came to that nobody adds to any more.
+    fn fold(&mut self) {
+        let Self { ended, live } = self;
+        live.retain_mut(|counts| match Arc::get_mut(counts) {
+            Some(counts) => {
+                ended.add(counts);
+                ended.forget_state();
+                false
+            }
+            None => true,
+        });
+    }
+
+    /// Whether anybody may still add to it.
+    fn is_live(&mut self) -> bool {
+        self.fold();
+        !self.live.is_empty()
     }
 }
 
@@ -76,8 +93,11 @@ impl Metrics {
         let counts = Arc::default();
         let key = (listener.clone(), route.clone());
         let mut series = self.series();
-        let folded = series.routes.entry(key).or_default();
-        folded.live.push(Arc::clone(&counts));
+        series
+            .routes
+            .entry(key)
+            .or_default()
+            .push(Arc::clone(&counts));
         counts
     }
 
@@ -85,22 +105,17 @@ impl Metrics {
         let counts = Arc::default();
         let mut series = self.series();
         let folded = series.upstreams.entry(name.clone()).or_default();
-        folded.live.push(Arc::clone(&counts));
+        folded.push(Arc::clone(&counts));
         counts
     }
 
     pub(crate) fn plugin(&self, name: &Arc<str>, counts: Arc<PluginCounts>) {
         let mut series = self.series();
-        series
-            .plugins
-            .entry(name.clone())
-            .or_default()
-            .live
-            .push(counts);
+        series.plugins.entry(name.clone()).or_default().push(counts);
     }
 
     /// The listeners and upstreams that are served from now on, in place of those before. A listener comes with the
-    /// permits for connections that are left, of how many.
+    /// permits for connections that are left, of how many. Series of names that nobody serves any more end here.
     pub(crate) fn now_serves(
         &self,
         listeners: impl Iterator<Item = (Arc<str>, Arc<Semaphore>, usize)>,
@@ -111,6 +126,9 @@ impl Metrics {
             .map(|(name, permits, most)| (name, (permits, most)))
             .collect();
         series.endpoints = upstreams.collect();
+        series.routes.retain(|_, folded| folded.is_live());
+        series.upstreams.retain(|_, folded| folded.is_live());
+        series.plugins.retain(|_, folded| folded.is_live());
     }
 
     /// What an operator should know although requests are served: plugins in quarantine, endpoints that are unwell.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use http::{HeaderValue, Method, Request, Response, header};
+use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
@@ -78,6 +78,19 @@ pub(crate) struct Outgoing<'a> {
     pub(crate) pause: Duration,
 }
 
+/// A request that is counted when it has ended, also when the client did not wait for that.
+struct Counted<'a> {
+    counts: &'a UpstreamCounts,
+    started: Instant,
+    status: Option<StatusCode>,
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.counts.ended(self.status, self.started.elapsed());
+    }
+}
+
 /// How one attempt failed.
 enum Attempt {
     /// Nothing was sent; the request is whole and may go elsewhere.
@@ -125,10 +138,13 @@ impl WorkerUpstream {
         outgoing: Outgoing<'_>,
         chosen: &mut Option<Arc<str>>,
     ) -> Result<Response<Body>, Failure> {
-        let started = Instant::now();
+        let mut counted = Counted {
+            counts: &self.counts,
+            started: Instant::now(),
+            status: None,
+        };
         let sent = self.send_to_one(outgoing, chosen).await;
-        let status = sent.as_ref().ok().map(Response::status);
-        self.counts.ended(status, started.elapsed());
+        counted.status = sent.as_ref().ok().map(Response::status);
         sent
     }
 

@@ -142,13 +142,14 @@ impl BearerAuth {
         if !taken.values.is_empty() {
             request.set_path_with_query(&taken.rest)?;
         }
-        let referer = request.header("referer").unwrap_or_default();
-        let referer = String::from_utf8_lossy(&referer);
-        let holds_token = self
-            .parameter
-            .as_ref()
-            .is_some_and(|parameter| !parameter.take(&referer).values.is_empty());
-        if holds_token {
+        let Some(parameter) = &self.parameter else {
+            return Ok(());
+        };
+        let holds_token = |referer: &Vec<u8>| {
+            let referer = String::from_utf8_lossy(referer);
+            !parameter.take(&referer).values.is_empty()
+        };
+        if request.header_values("referer").iter().any(holds_token) {
             request.remove_header("referer")?;
         }
         Ok(())

@@ -96,6 +96,9 @@ impl Histogram {
 pub(crate) trait Total: Default + Clone {
     type Counts;
     fn add(&mut self, counts: &Self::Counts);
+
+    /// Drops what is true only of counts that still grow.
+    fn forget_state(&mut self) {}
 }
 
 /// Sums of [`RouteCounts`].
@@ -117,6 +120,10 @@ impl Total for RouteTotal {
         self.sent += counts.sent.load(Ordering::Relaxed);
         self.upgraded += counts.upgraded.load(Ordering::Relaxed);
         self.duration.add(&counts.duration);
+    }
+
+    fn forget_state(&mut self) {
+        self.upgraded = 0;
     }
 }
 
@@ -174,6 +181,10 @@ impl Total for PluginTotal {
         add_labelled(&mut self.calls, &counts.calls());
         add_labelled(&mut self.failures, &counts.failures());
         self.is_quarantined |= counts.is_quarantined();
+    }
+
+    fn forget_state(&mut self) {
+        self.is_quarantined = false;
     }
 }
 
