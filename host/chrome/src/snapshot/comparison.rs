@@ -96,7 +96,7 @@ mod tests {
             {"name":"c","value":"hunter2","domain":"x.example","path":"/"},
             {"name":"a","value":"hunter3","domain":"x.example","path":"/","expires":2}],
             "origins":[{"origin":"https://x.example","localStorage":[{"name":"k","value":"hunter3"}],
-            "opfs":[{"path":"/f","type":"directory"}]}]}"#;
+            "opfs":[{"path":"f","type":"directory"}]}]}"#;
         let (old, new) = (read(old).unwrap(), read(new).unwrap());
         let differences = between(&old, &new);
         let seen: Vec<_> = differences
@@ -111,7 +111,7 @@ mod tests {
                 (Change::Removed, Kind::Cookie, "/ b", none()),
                 (Change::Added, Kind::Cookie, "/ c", none()),
                 (Change::Changed, Kind::LocalStorage, "k", none()),
-                (Change::Added, Kind::Opfs, "/f", none()),
+                (Change::Added, Kind::Opfs, "f", none()),
             ]
         );
         let json = serde_json::to_string(&differences).unwrap();

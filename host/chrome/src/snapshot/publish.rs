@@ -290,8 +290,9 @@ mod tests {
             recipients: vec![recipient.parse().unwrap()],
             ..careful(Duration::from_secs(3600))
         };
-        let size = publish(&how, &file, 10).unwrap();
         publish(&how, &file, 10).unwrap();
+        // Encrypted anew, with other padding.
+        let size = publish(&how, &file, 10).unwrap();
         publish(&how, &file, 0).unwrap_err();
         let content = fs::read(&file).unwrap();
         assert_eq!(content.len(), fs::metadata(&file).unwrap().len() as usize);

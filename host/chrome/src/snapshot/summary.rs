@@ -137,7 +137,7 @@ mod tests {
                 "localStorage": [{"name":"k","value":"hunter2"},{"name":"l","value":"hunter2"}],
                 "indexedDB": [{"name":"db","version":1,"stores":[{"name":"s","autoIncrement":false,"indexes":[],
                     "records":[{"key":1,"value":"hunter2"},{"key":2,"value":"hunter2"}]}]}],
-                "opfs": [{"path":"/f","type":"file","base64":"aHVudGVyMg=="}]
+                "opfs": [{"path":"f","type":"file","base64":"aHVudGVyMg=="}]
             }]
         }"#;
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(2_000_000_000);
