@@ -1,7 +1,7 @@
 # Everything a newcomer needs. Each target sets up what it needs itself.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test fmt lint doc
+.PHONY: help demo test soak fmt lint doc
 
 CARGO ?= cargo
 
@@ -18,6 +18,11 @@ test: ## everything that has to hold: format, lints, unit and end-to-end tests, 
 	$(MAKE) --no-print-directory lint doc
 	$(CARGO) build --locked --workspace --all-targets
 	$(CARGO) test --locked --workspace --no-fail-fast
+
+soak: ## twenty clients for five minutes while Chromium, witgate and clients are killed
+	scripts/setup.sh test
+	$(CARGO) build --locked --workspace --all-targets
+	WITGATE_SOAK_SECONDS=300 WITGATE_SOAK_CLIENTS=20 $(CARGO) test --locked --workspace --test soak -- --nocapture
 
 fmt: ## format the code
 	$(CARGO) fmt --all

@@ -1,7 +1,7 @@
 //! Clients that know nothing of witgate, run as a user runs them. `scripts/setup.sh test` installs them.
 
 use std::net::ToSocketAddrs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -89,11 +89,61 @@ pub fn start_node_package(script: &Path, arguments: &[&str], directory: &Path) -
     Process::start(&script.to_string_lossy(), command)
 }
 
+/// As [`node`], with a client that trusts this certificate, in PEM, beside those that it trusts anyhow.
+///
+/// # Panics
+///
+/// When it fails, takes longer than a minute, or is not installed.
+#[must_use]
+#[track_caller]
+pub fn node_trusting(certificate: &Path, script: &str, arguments: &[&str]) -> Value {
+    let mut command = command("node", script, arguments);
+    command.env("NODE_EXTRA_CA_CERTS", certificate);
+    finish(command, script, arguments)
+}
+
+/// Where the clients and their packages are.
+#[must_use]
+pub fn directory() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("clients")
+}
+
+/// A command that runs the clients' `node` or `python`, without the proxies of the environment.
+///
+/// # Panics
+///
+/// When it is not installed.
+#[must_use]
+#[track_caller]
+pub fn interpreter(name: &str) -> Command {
+    let interpreter = directory().join(".venv/bin").join(name);
+    assert!(
+        interpreter.exists(),
+        "the clients are not installed: run `scripts/setup.sh test` first"
+    );
+    let mut command = Command::new(interpreter);
+    for name in [
+        "http_proxy",
+        "https_proxy",
+        "all_proxy",
+        "HTTP_PROXY",
+        "HTTPS_PROXY",
+        "ALL_PROXY",
+    ] {
+        command.env_remove(name);
+    }
+    command
+}
+
 #[track_caller]
 fn run(interpreter: &str, script: &str, arguments: &[&str]) -> Value {
+    finish(command(interpreter, script, arguments), script, arguments)
+}
+
+#[track_caller]
+fn finish(mut command: Command, script: &str, arguments: &[&str]) -> Value {
     // Some clients leave files where they run.
     let scratch = tempfile::TempDir::new().expect("the temporary directory can be written");
-    let mut command = command(interpreter, script, arguments);
     command.current_dir(scratch.path());
     let ended = Process::start(script, command).wait(BOUND);
     assert!(
@@ -107,24 +157,8 @@ fn run(interpreter: &str, script: &str, arguments: &[&str]) -> Value {
 }
 
 #[track_caller]
-fn command(interpreter: &str, script: impl AsRef<Path>, arguments: &[&str]) -> Command {
-    let clients = Path::new(env!("CARGO_MANIFEST_DIR")).join("clients");
-    let interpreter = clients.join(".venv/bin").join(interpreter);
-    assert!(
-        interpreter.exists(),
-        "the clients are not installed: run `scripts/setup.sh test` first"
-    );
-    let mut command = Command::new(interpreter);
-    command.arg(clients.join(script)).args(arguments);
-    for name in [
-        "http_proxy",
-        "https_proxy",
-        "all_proxy",
-        "HTTP_PROXY",
-        "HTTPS_PROXY",
-        "ALL_PROXY",
-    ] {
-        command.env_remove(name);
-    }
+fn command(name: &str, script: impl AsRef<Path>, arguments: &[&str]) -> Command {
+    let mut command = interpreter(name);
+    command.arg(directory().join(script)).args(arguments);
     command
 }

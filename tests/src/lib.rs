@@ -8,11 +8,13 @@
 //!
 //! The binary is looked for beside the test executable, so it has to be built first: `cargo build -p witgate`.
 
+pub mod chrome_service;
 pub mod chromium;
 pub mod clients;
 pub mod config;
 pub mod deployment;
 pub mod http;
+pub mod nginx;
 pub mod port;
 pub mod process;
 pub mod site;

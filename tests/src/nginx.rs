@@ -1,0 +1,124 @@
+//! nginx in front of the proxy, ending TLS, with a certificate of its own making.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use tempfile::TempDir;
+
+use crate::port;
+use crate::process::Process;
+use crate::wait::{PATIENCE, within};
+
+/// A running nginx. Dropping it stops it.
+#[derive(Debug)]
+pub struct Nginx {
+    // Ended before the directory goes.
+    _process: Process,
+    directory: TempDir,
+    port: u16,
+}
+
+impl Nginx {
+    /// Starts nginx with TLS for these host names, on every address. `location` is what its server does, and may use
+    /// `$connection_upgrade`, the value of `Connection` that passes an upgrade on.
+    ///
+    /// # Panics
+    ///
+    /// When nginx or openssl is missing, or it does not listen.
+    #[must_use]
+    #[track_caller]
+    pub fn start(host_names: &[&str], location: &str) -> Self {
+        let directory = TempDir::new().expect("the temporary directory can be written");
+        certify(directory.path(), host_names);
+        let port = port::unused();
+        let config = configuration(directory.path(), port, location);
+        let file = directory.path().join("nginx.conf");
+        fs::write(&file, config).expect("the directory is ours");
+        let mut command = Command::new(binary());
+        command.arg("-c").arg(&file).arg("-p").arg(directory.path());
+        command.args(["-e", "stderr"]);
+        let process = Process::start("nginx", command);
+        let listening = within(PATIENCE, || {
+            std::net::TcpStream::connect(("127.0.0.1", port)).ok()
+        });
+        assert!(listening.is_some(), "nginx does not listen:\n{process}");
+        Self {
+            _process: process,
+            directory,
+            port,
+        }
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The certificate, which clients have to trust.
+    #[must_use]
+    pub fn certificate(&self) -> PathBuf {
+        self.directory.path().join("certificate.pem")
+    }
+}
+
+/// Debian has it where users other than root do not look.
+fn binary() -> &'static str {
+    let found = ["/usr/sbin/nginx", "/usr/bin/nginx"];
+    let found = found.iter().find(|path| Path::new(path).is_file());
+    found.expect("nginx is not installed: run `scripts/setup.sh test` first")
+}
+
+#[track_caller]
+fn certify(directory: &Path, host_names: &[&str]) {
+    let names: Vec<String> = host_names
+        .iter()
+        .map(|name| format!("DNS:{name}"))
+        .collect();
+    let names = format!("subjectAltName={}", names.join(","));
+    let mut command = Command::new("openssl");
+    command.current_dir(directory).args([
+        "req",
+        "-x509",
+        "-newkey",
+        "ec",
+        "-pkeyopt",
+        "ec_paramgen_curve:prime256v1",
+        "-nodes",
+        "-days",
+        "2",
+        "-subj",
+        "/CN=witgate test",
+        "-addext",
+        &names,
+        "-keyout",
+        "key.pem",
+        "-out",
+        "certificate.pem",
+    ]);
+    let ended = Process::start("openssl", command).wait(PATIENCE);
+    assert!(ended.status.success(), "{}", ended.output());
+}
+
+fn configuration(directory: &Path, port: u16, location: &str) -> String {
+    let directory = directory.display();
+    let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
+        .iter()
+        .map(|kind| format!("    {kind}_temp_path {directory}/{kind};\n"))
+        .collect();
+    format!(
+        "daemon off;\nmaster_process off;\npid {directory}/nginx.pid;\nerror_log stderr;\n\
+         events {{}}\n\
+         http {{\n\
+         {temporary}    access_log off;\n\
+             map $http_upgrade $connection_upgrade {{ default upgrade; '' close; }}\n\
+             server {{\n\
+                 listen {port} ssl;\n\
+                 ssl_certificate {directory}/certificate.pem;\n\
+                 ssl_certificate_key {directory}/key.pem;\n\
+         {location}\n\
+             }}\n\
+         }}\n"
+    )
+}
