@@ -39,15 +39,20 @@ pub(crate) fn time_in_name(time: SystemTime) -> String {
     DateTime::<Utc>::from(time).format(TIME).to_string()
 }
 
+/// How the name of an archive begins in which a file may be torn. What looks for `profile-*` finds only others.
+pub(crate) const TORN: &str = "torn-";
+
 /// The name of an archive that was begun at `time`.
-pub(crate) fn name(time: SystemTime, encrypted: bool) -> String {
+pub(crate) fn name(time: SystemTime, encrypted: bool, torn: bool) -> String {
+    let begin = if torn { TORN } else { "" };
     let end = if encrypted { ".age" } else { "" };
-    format!("profile-{}.tar.zst{end}", time_in_name(time))
+    format!("{begin}profile-{}.tar.zst{end}", time_in_name(time))
 }
 
-/// When an archive of this name was begun; `None` for a file of another kind.
+/// When an archive of this name was begun, torn or not; `None` for a file of another kind.
 pub(crate) fn time_of(name: &str) -> Option<SystemTime> {
-    let rest = name.strip_prefix("profile-")?;
+    let rest = name.strip_prefix(TORN).unwrap_or(name);
+    let rest = rest.strip_prefix("profile-")?;
     let time = rest
         .strip_suffix(".tar.zst")
         .or_else(|| rest.strip_suffix(".tar.zst.age"))?;
@@ -133,11 +138,14 @@ mod tests {
     fn names_tell_their_time_and_sort_by_it() {
         let early = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000);
         let late = early + Duration::from_secs(86_400);
-        assert_eq!(name(early, false), "profile-20231114T221320Z.tar.zst");
-        assert_eq!(name(early, true), "profile-20231114T221320Z.tar.zst.age");
-        assert!(name(early, false) < name(late, false));
-        for encrypted in [false, true] {
-            assert_eq!(time_of(&name(late, encrypted)), Some(late));
+        let whole = |time, encrypted| name(time, encrypted, false);
+        assert_eq!(whole(early, false), "profile-20231114T221320Z.tar.zst");
+        assert_eq!(whole(early, true), "profile-20231114T221320Z.tar.zst.age");
+        let torn = name(early, false, true);
+        assert_eq!(torn, "torn-profile-20231114T221320Z.tar.zst");
+        assert!(whole(early, false) < whole(late, false));
+        for (encrypted, torn) in [(false, false), (true, false), (false, true), (true, true)] {
+            assert_eq!(time_of(&name(late, encrypted, torn)), Some(late));
         }
         for other in [
             "profile-20231114T221320Z.tar",

@@ -1,7 +1,7 @@
 //! A profile's backup: one archive of all that Chromium cannot fetch again, taken while it runs or not.
 //!
 //! ```text
-//! groups of files that belong together ─ each copied at rest ─ tar ─ zstd ─ (age) ─ temporary file ─ rename ─ prune
+//! prune ─ groups of files that belong together ─ each copied at rest ─ tar ─ zstd ─ (age) ─ temporary file ─ rename ─ prune
 //! ```
 //!
 //! Each database in the archive is as it was at one moment; two databases may be some seconds apart. What Chromium
@@ -27,8 +27,8 @@ mod quiet;
 /// How the name of an archive begins that is still being written.
 const UNFINISHED: &str = ".profile-backup.";
 
-/// After this long an unfinished archive is one that nobody writes any more.
-const ABANDONED: Duration = Duration::from_secs(24 * 60 * 60);
+/// An unfinished archive that was last written to longer ago than this is one that nobody writes any more.
+const ABANDONED: Duration = Duration::from_secs(2 * 60 * 60);
 
 /// zstd's own default: 3 of 1 to 22.
 const LEVEL: i32 = zstd::DEFAULT_COMPRESSION_LEVEL;
@@ -40,7 +40,8 @@ pub struct BackupConfig {
     pub profile: PathBuf,
     /// Where the archive goes; created with mode 0700 if it is missing. Outside of the profile.
     pub directory: PathBuf,
-    /// Archives in the directory that were begun longer ago than this are removed after a success. `None`: all stay.
+    /// Archives in the directory that were begun longer ago than this are removed, before the new one is written and
+    /// after; but never the newest in which nothing is torn. `None`: all stay.
     pub keep: Option<Duration>,
     /// Whom to encrypt for; empty for an archive that everybody can read who may read the file.
     pub recipients: Vec<Recipient>,
@@ -58,7 +59,8 @@ pub struct Progress {
 /// A backup that was taken.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Backup {
-    /// The archive, `profile-TIME.tar.zst` or `profile-TIME.tar.zst.age` with the time in UTC, mode 0600.
+    /// The archive, `profile-TIME.tar.zst` or `profile-TIME.tar.zst.age` with the time in UTC, mode 0600; with `torn-`
+    /// before its name when there are [`Backup::restless`] files.
     pub archive: PathBuf,
     /// What is in it.
     pub contents: Progress,
@@ -68,14 +70,13 @@ pub struct Backup {
     pub chromium: Option<String>,
     /// Files that were written to all the time, for 10 s: their copies may be torn. Usually none.
     pub restless: Vec<PathBuf>,
-    /// Older archives that were removed. None as long as there are [`Backup::restless`] files, so that a last good
-    /// archive stays.
+    /// Older archives that were removed.
     pub pruned: Vec<PathBuf>,
     /// How long it took.
     pub duration: Duration,
 }
 
-/// No backup was taken, and no older one was removed.
+/// No backup was taken. Older ones may have been removed, but never the newest in which nothing is torn.
 #[derive(Debug, thiserror::Error)]
 pub enum BackupError {
     /// Nothing to back up.
@@ -112,8 +113,14 @@ pub fn backup(
     let started = Instant::now();
     let profile = profile_of(config)?;
     let now = SystemTime::now();
-    let name = archive::name(now, !config.recipients.is_empty());
-    let path = config.directory.join(name);
+    // Before anything is written: a disk that is full of old archives would stay so.
+    let mut pruned = prune(&config.directory, now, config.keep);
+    let path_if = |torn| {
+        let encrypted = !config.recipients.is_empty();
+        let name = archive::name(now, encrypted, torn);
+        config.directory.join(name)
+    };
+    let path = path_if(false);
     let failed = |source| WriteError::new("write", &path, source);
     let temporary = tempfile::Builder::new()
         .prefix(UNFINISHED)
@@ -129,19 +136,17 @@ pub fn backup(
     let sink = Sink::new(file, &config.recipients).map_err(failed)?;
     let (contents, restless) = write(&profile, &path, &label, sink, &mut progress)?;
     temporary.as_file().sync_all().map_err(failed)?;
+    let archive = path_if(!restless.is_empty());
     let file = temporary
-        .persist_noclobber(&path)
+        .persist_noclobber(&archive)
         .map_err(|error| failed(error.error))?;
     let size = file.metadata().map_err(failed)?.len();
     File::open(&config.directory)
         .and_then(|directory| directory.sync_all())
         .map_err(|source| WriteError::new("flush the directory", &config.directory, source))?;
-    let pruned = match config.keep {
-        Some(keep) if restless.is_empty() => prune(&config.directory, &path, now, keep),
-        _ => Vec::new(),
-    };
+    pruned.extend(prune(&config.directory, now, config.keep));
     Ok(Backup {
-        archive: path,
+        archive,
         contents,
         size,
         chromium: label.chromium,
@@ -226,9 +231,9 @@ fn append<W: Write>(
     tar.append_data(&mut header, path, contents)
 }
 
-/// Removes archives that were begun longer than `keep` before `now`, by their names, and never `newest`. What cannot
-/// be removed is logged: the new backup is good all the same.
-fn prune(directory: &Path, newest: &Path, now: SystemTime, keep: Duration) -> Vec<PathBuf> {
+/// Removes archives that were begun longer than `keep` before `now`, by their names, and archives that nobody goes on
+/// writing. The newest that is not torn stays, however old. What cannot be removed is logged.
+fn prune(directory: &Path, now: SystemTime, keep: Option<Duration>) -> Vec<PathBuf> {
     let entries = match fs::read_dir(directory) {
         Ok(entries) => entries,
         Err(error) => {
@@ -236,31 +241,47 @@ fn prune(directory: &Path, newest: &Path, now: SystemTime, keep: Duration) -> Ve
             return Vec::new();
         }
     };
+    let files: Vec<_> = entries
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .collect();
     let mut pruned = Vec::new();
-    for path in entries.filter_map(|entry| Some(entry.ok()?.path())) {
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        let is_old = |time: Option<SystemTime>, limit| {
-            time.and_then(|time| now.duration_since(time).ok())
-                .is_some_and(|age| age > limit)
-        };
-        let unfinished = name.starts_with(UNFINISHED);
-        let remove = match unfinished {
-            true => is_old(modified(&path), ABANDONED),
-            false => path != newest && is_old(archive::time_of(&name), keep),
-        };
-        match remove.then(|| fs::remove_file(&path)) {
-            Some(Ok(())) => {
+    for path in old(&files, now, keep) {
+        match fs::remove_file(path) {
+            Ok(()) => {
                 info!(file = %path.display(), "old backup removed");
-                pruned.push(path);
+                pruned.push(path.clone());
             }
-            Some(Err(error)) => {
+            Err(error) => {
                 warn!(file = %path.display(), %error, "cannot remove an old backup");
             }
-            None => {}
         }
     }
     pruned.sort();
     pruned
+}
+
+/// Those of `files` that are to go.
+fn old(files: &[PathBuf], now: SystemTime, keep: Option<Duration>) -> Vec<&PathBuf> {
+    let name = |path: &PathBuf| {
+        let name = path.file_name().unwrap_or_default();
+        name.to_string_lossy().into_owned()
+    };
+    let is_old = |time: Option<SystemTime>, limit| {
+        time.and_then(|time| now.duration_since(time).ok())
+            .is_some_and(|age| age > limit)
+    };
+    let newest = files
+        .iter()
+        .filter(|path| !name(path).starts_with(archive::TORN))
+        .max_by_key(|path| archive::time_of(&name(path)));
+    let goes = |path: &&PathBuf| match name(path).starts_with(UNFINISHED) {
+        true => is_old(modified(path), ABANDONED),
+        false => {
+            let time = archive::time_of(&name(path));
+            Some(*path) != newest && keep.is_some_and(|keep| is_old(time, keep))
+        }
+    };
+    files.iter().filter(goes).collect()
 }
 
 fn modified(path: &Path) -> Option<SystemTime> {
@@ -305,7 +326,7 @@ mod tests {
         fs::create_dir(&config.directory).unwrap();
         let old = config.directory.join("profile-20200101T000000Z.tar.zst");
         let recent = SystemTime::now() - Duration::from_secs(3600);
-        let recent = config.directory.join(archive::name(recent, true));
+        let recent = config.directory.join(archive::name(recent, true, false));
         let foreign = config.directory.join("profile-of-mine.tar.zst");
         for file in [&old, &recent, &foreign] {
             fs::write(file, "x").unwrap();
@@ -314,6 +335,82 @@ mod tests {
         assert_eq!(backup.pruned, std::slice::from_ref(&old));
         assert!(!old.exists() && recent.exists() && foreign.exists());
         assert!(backup.archive.exists());
+    }
+
+    #[test]
+    fn the_newest_archive_that_is_not_torn_stays_however_old_it_is() {
+        let root = tempfile::tempdir().unwrap();
+        let torn_today = archive::name(SystemTime::now(), false, true);
+        for name in [
+            "profile-20200101T000000Z.tar.zst",
+            "profile-20200102T000000Z.tar.zst.age",
+            "torn-profile-20200103T000000Z.tar.zst",
+            &torn_today,
+        ] {
+            fs::write(root.path().join(name), "x").unwrap();
+        }
+        let day = Some(Duration::from_secs(86_400));
+        let removed: Vec<_> = prune(root.path(), SystemTime::now(), day)
+            .iter()
+            .map(|path| path.file_name().unwrap().to_owned())
+            .collect();
+        assert_eq!(
+            removed,
+            [
+                "profile-20200101T000000Z.tar.zst",
+                "torn-profile-20200103T000000Z.tar.zst"
+            ]
+        );
+        assert_eq!(prune(root.path(), SystemTime::now(), day).len(), 0);
+        assert_eq!(fs::read_dir(root.path()).unwrap().count(), 2);
+    }
+
+    #[test]
+    fn old_archives_make_room_before_a_backup_is_written() {
+        let root = tempfile::tempdir().unwrap();
+        let config = config(root.path());
+        fs::create_dir(&config.directory).unwrap();
+        let old = [
+            "profile-20200101T000000Z.tar.zst",
+            "profile-20200102T000000Z.tar.zst",
+        ]
+        .map(|name| config.directory.join(name));
+        for file in &old {
+            fs::write(file, "x").unwrap();
+        }
+        let mut seen = Vec::new();
+        let backup = backup(&config, |_| {
+            seen.push(old.each_ref().map(|file| file.exists()))
+        });
+        // While it is written, the last one is still there.
+        assert_eq!(seen, [[false, true]]);
+        assert_eq!(backup.unwrap().pruned, old);
+        assert!(!old[1].exists());
+    }
+
+    #[test]
+    fn a_database_that_never_rests_gives_an_archive_that_says_so() {
+        let root = tempfile::tempdir().unwrap();
+        let config = config(root.path());
+        let busy = config.profile.join("Local State");
+        let done = std::sync::atomic::AtomicBool::new(false);
+        let backup = std::thread::scope(|scope| {
+            // Written all the time; the copy's patience of 10 s is what this test takes.
+            scope.spawn(|| {
+                while !done.load(std::sync::atomic::Ordering::Relaxed) {
+                    let mut file = File::options().write(true).open(&busy).unwrap();
+                    file.write_all(b"{}").unwrap();
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+            });
+            let backup = backup(&config, |_| ());
+            done.store(true, std::sync::atomic::Ordering::Relaxed);
+            backup.unwrap()
+        });
+        let name = backup.archive.file_name().unwrap().to_string_lossy();
+        // On a machine that let the writer wait, it did rest.
+        assert_eq!(name.starts_with(archive::TORN), !backup.restless.is_empty());
+        assert!(archive::time_of(&name).is_some() && backup.archive.exists());
     }
 
     #[test]

@@ -33,6 +33,9 @@ pub struct ChromeConfig {
     /// refused. Worth knowing: `--disable-dev-shm-usage` where `/dev/shm` is small, as in many containers, and
     /// `--restore-last-session`, which keeps tabs and session cookies over a restart.
     pub args: Vec<String>,
+    /// Start a Chromium that is older than the one which last used the profile. It may take what that one wrote for
+    /// damaged and discard it. Default false: it is not started.
+    pub allow_downgrade: bool,
     /// How long Chromium may take to be ready. Default 30 s.
     pub start_timeout: Duration,
     /// How long Chromium may take to end when asked to, before it is killed. Default 10 s.
@@ -41,8 +44,8 @@ pub struct ChromeConfig {
     pub min_backoff: Duration,
     /// The longest wait before a restart. Default 30 s.
     pub max_backoff: Duration,
-    /// How long Chromium must have been ready for the wait to start from [`ChromeConfig::min_backoff`] again.
-    /// Default 60 s.
+    /// How long Chromium must have been ready for the wait to start from [`ChromeConfig::min_backoff`] again, unless
+    /// it was given up as wedged. Default 60 s.
     pub backoff_reset: Duration,
     /// When a browser that runs is given up as wedged. `None`: only a browser that ended is started again.
     pub health: Option<HealthConfig>,
@@ -58,6 +61,7 @@ impl ChromeConfig {
             headless: true,
             sandbox: true,
             args: Vec::new(),
+            allow_downgrade: false,
             start_timeout: Duration::from_secs(30),
             stop_timeout: Duration::from_secs(10),
             min_backoff: Duration::from_millis(500),

@@ -30,6 +30,9 @@ const MAX_LINE: usize = 1024;
 /// How long helper processes may outlive the browser process: they end when they notice that it is gone.
 const HELPERS_LIMIT: Duration = Duration::from_secs(2);
 
+/// How long a killed browser process may take to be gone: one that waits for a disk ends when that has answered.
+const KILL_LIMIT: Duration = Duration::from_secs(5);
+
 /// How long `Browser.close` may take to be answered.
 const CLOSE_LIMIT: Duration = Duration::from_secs(2);
 
@@ -104,7 +107,7 @@ impl Process {
     }
 
     /// Ends Chromium: by `Browser.close` on the given endpoint, which writes cookies to the disk, or by SIGTERM; and
-    /// by SIGKILL after `limit`. No process of the group is left when it returns.
+    /// by SIGKILL after `limit`. No process of the group is left when it returns, but one that the kernel does not end.
     pub(crate) async fn stop(mut self, endpoint: Option<(SocketAddr, &str)>, limit: Duration) {
         let pid = self.pid();
         let deadline = Instant::now() + limit;
@@ -132,8 +135,14 @@ impl Process {
     pub(crate) async fn sweep(mut self) {
         if matches!(self.child.try_wait(), Ok(None)) {
             self.signal(Signal::KILL);
-            if let Err(error) = self.exited().await {
-                warn!(pid = self.pid(), %error, "cannot wait for chromium");
+            match timeout(KILL_LIMIT, self.exited()).await {
+                Ok(Ok(_status)) => {}
+                Ok(Err(error)) => warn!(pid = self.pid(), %error, "cannot wait for chromium"),
+                Err(_elapsed) => warn!(
+                    pid = self.pid(),
+                    limit_ms = KILL_LIMIT.as_millis() as u64,
+                    "chromium was killed and is not gone: it waits for the kernel, perhaps for a disk that does not answer"
+                ),
             }
         }
         if timeout(HELPERS_LIMIT, self.group_ended()).await.is_err() {

@@ -6,8 +6,11 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Component, Path, PathBuf};
 use std::time::SystemTime;
 
+use rustix::fs::{CWD, RenameFlags, renameat_with};
+use rustix::io::Errno;
 use tar::Archive;
 use tempfile::TempDir;
+use tracing::warn;
 
 use crate::archive::{self, FORMAT, LABEL, Label, OpenError};
 use crate::backup::{Progress, contents};
@@ -230,31 +233,55 @@ fn replace(
     unpacked: TempDir,
     present: bool,
 ) -> Result<Option<PathBuf>, RestoreError> {
-    let failed = |source| WriteError::new("replace", profile, source);
-    let before = present.then(|| {
-        let mut name = profile.as_os_str().to_owned();
-        name.push(".before-restore-");
-        name.push(archive::time_in_name(SystemTime::now()));
-        PathBuf::from(name)
-    });
-    if let Some(before) = &before {
-        fs::rename(profile, before).map_err(failed)?;
+    let failed = |source: io::Error| WriteError::new("replace", profile, source);
+    if !present {
+        fs::rename(unpacked.path(), profile).map_err(failed)?;
+        // It is a temporary one no longer.
+        let _renamed = unpacked.keep();
+        return Ok(None);
     }
-    if let Err(source) = fs::rename(unpacked.path(), profile) {
-        if let Some(before) = &before {
-            fs::rename(before, profile).map_err(|source| {
-                WriteError::new(
-                    "put back the old profile, which is whole, from",
-                    before,
-                    source,
-                )
-            })?;
+    let mut before = profile.as_os_str().to_owned();
+    before.push(".before-restore-");
+    before.push(archive::time_in_name(SystemTime::now()));
+    let before = PathBuf::from(before);
+    match renameat_with(CWD, unpacked.path(), CWD, profile, RenameFlags::EXCHANGE) {
+        Ok(()) => Ok(Some(name_the_one_before(unpacked.keep(), before))),
+        Err(Errno::NOSYS | Errno::INVAL | Errno::NOTSUP) => {
+            move_aside(profile, unpacked, &before)?;
+            Ok(Some(before))
         }
-        return Err(failed(source).into());
+        Err(error) => Err(failed(error.into()).into()),
     }
-    // It is a temporary one no longer.
+}
+
+/// Gives the old profile its name, now that it stands where the new one was unpacked. Under the one name or the other
+/// it is whole.
+fn name_the_one_before(exchanged: PathBuf, before: PathBuf) -> PathBuf {
+    match fs::rename(&exchanged, &before) {
+        Ok(()) => before,
+        Err(error) => {
+            warn!(from = %exchanged.display(), to = %before.display(), %error, "cannot rename the profile that was replaced");
+            exchanged
+        }
+    }
+}
+
+/// For file systems that cannot exchange two directories in one step: there is no profile for a moment.
+fn move_aside(profile: &Path, unpacked: TempDir, before: &Path) -> Result<(), WriteError> {
+    let failed = |source| WriteError::new("replace", profile, source);
+    fs::rename(profile, before).map_err(failed)?;
+    if let Err(source) = fs::rename(unpacked.path(), profile) {
+        fs::rename(before, profile).map_err(|source| {
+            WriteError::new(
+                "put back the old profile, which is whole, from",
+                before,
+                source,
+            )
+        })?;
+        return Err(failed(source));
+    }
     let _renamed = unpacked.keep();
-    Ok(before)
+    Ok(())
 }
 
 #[cfg(test)]
@@ -343,6 +370,32 @@ mod tests {
         assert_eq!(restored.chromium.as_deref(), Some("156.0.1.2"));
         assert_eq!(restored.contents.files, 3);
         assert_eq!(names(root.path()).len(), 3, "profile, before, backups");
+    }
+
+    #[test]
+    fn without_an_exchange_in_one_step_the_old_profile_is_moved_aside_first() {
+        let root = tempfile::tempdir().unwrap();
+        let (profile, before) = (root.path().join("profile"), root.path().join("before"));
+        let unpacked = |text| {
+            let directory = tempfile::tempdir_in(root.path()).unwrap();
+            fs::write(directory.path().join("Local State"), text).unwrap();
+            directory
+        };
+        fs::rename(unpacked("old").keep(), &profile).unwrap();
+        move_aside(&profile, unpacked("new"), &before).unwrap();
+        let text = |directory: &Path| fs::read_to_string(directory.join("Local State")).unwrap();
+        assert_eq!(
+            (text(&profile), text(&before)),
+            ("new".into(), "old".into())
+        );
+
+        // What was unpacked is gone: the old one is put back.
+        fs::remove_dir_all(&before).unwrap();
+        let lost = unpacked("newer");
+        fs::remove_dir_all(lost.path()).unwrap();
+        move_aside(&profile, lost, &before).unwrap_err();
+        assert_eq!(text(&profile), "new");
+        assert!(!before.exists());
     }
 
     #[test]

@@ -41,7 +41,7 @@ const PROBE_LIMIT: Duration = Duration::from_secs(5);
 /// How often `/json/version` is asked again while it is not answered.
 const PROBE_POLL: Duration = Duration::from_millis(50);
 
-/// What is said of a browser that is older than its profile.
+/// What is said of a browser that runs on a profile of a newer one.
 const OLDER: &str = "chromium is older than the one that last used this profile, and may take what that one wrote for \
                      damaged and discard it: stop, install that version or a later one, or restore a backup that \
                      was taken with this one";
@@ -139,6 +139,16 @@ enum RunError {
     Wait(io::Error),
     #[error("port {port} of 127.0.0.1 is taken: another browser answers there")]
     ForeignBrowser { port: u16 },
+    #[error(
+        "chromium was not started: {binary} is version {version}, older than the {last} that last used the profile, and \
+         may take what that one wrote for damaged and discard it; install {last} or later, restore a backup that was \
+         taken with {version} or earlier, or set `allow-downgrade = true` in [chrome]"
+    )]
+    Older {
+        binary: String,
+        version: String,
+        last: String,
+    },
 }
 
 /// How a run ended, unless by an error.
@@ -214,7 +224,7 @@ impl Supervisor {
                 Err(error) => error,
             };
             let ready_for = self.ready_for();
-            let delay = backoff.next(ready_for);
+            let delay = backoff.after(&error, ready_for);
             let delay_ms = delay.as_millis() as u64;
             warn!(reason = %error, ready_ms = ready_for.as_millis() as u64, delay_ms, "chromium is started again");
             self.state.send_replace(State::BackingOff {
@@ -241,6 +251,10 @@ impl Supervisor {
         }
         check_port(self.address)?;
         let last_version = version::of_profile(self.profile.path());
+        tokio::select! {
+            () = &mut stop => return Ok(Stopped),
+            checked = self.check_version(last_version.as_deref()) => checked?,
+        }
         let mut process = Process::spawn(&self.command_line).map_err(|source| RunError::Spawn {
             binary: self.command_line.binary.display().to_string(),
             source,
@@ -265,6 +279,23 @@ impl Supervisor {
             Err(_) => process.sweep().await,
         }
         end
+    }
+
+    /// Refuses a browser that is older than the profile: what it discards at its start is gone before anybody is
+    /// warned. A fresh profile needs no question, and a browser whose version is not to be had is let through.
+    async fn check_version(&self, last: Option<&str>) -> Result<(), RunError> {
+        let binary = &self.command_line.binary;
+        let Some(last) = last.filter(|_| !self.config.allow_downgrade) else {
+            return Ok(());
+        };
+        match version::of_binary(binary).await {
+            Some(version) if version::is_older(&version, last) => Err(RunError::Older {
+                binary: binary.display().to_string(),
+                version,
+                last: last.to_owned(),
+            }),
+            _ => Ok(()),
+        }
     }
 
     /// Waits for readiness and then for the end, whichever way it comes.
@@ -427,8 +458,10 @@ impl Backoff {
         }
     }
 
-    fn next(&mut self, ready_for: Duration) -> Duration {
-        if ready_for >= self.reset {
+    /// How long to wait after a run that was ready for so long and ended so. One that had to be given up was of no use
+    /// for the last part of that time, which alone may be longer than the reset: it never counts as a good one.
+    fn after(&mut self, error: &RunError, ready_for: Duration) -> Duration {
+        if ready_for >= self.reset && !matches!(error, RunError::Unhealthy(_)) {
             self.next = self.min;
         }
         let delay = self.next;
@@ -444,11 +477,28 @@ mod tests {
     #[test]
     fn the_wait_doubles_up_to_its_limit_and_starts_over_after_a_long_run() {
         let mut backoff = Backoff::new(&ChromeConfig::new("/p".into()));
-        let delays: Vec<_> = (0..8)
-            .map(|_| backoff.next(Duration::ZERO).as_millis())
-            .collect();
+        let crash = RunError::ForeignBrowser { port: 9223 };
+        let mut after = |seconds| {
+            let delay = backoff.after(&crash, Duration::from_secs(seconds));
+            delay.as_millis()
+        };
+        let delays = [(); 8].map(|()| after(0));
         assert_eq!(delays, [500, 1000, 2000, 4000, 8000, 16000, 30000, 30000]);
-        assert_eq!(backoff.next(Duration::from_secs(59)).as_millis(), 30000);
-        assert_eq!(backoff.next(Duration::from_secs(60)).as_millis(), 500);
+        assert_eq!(after(59), 30000);
+        assert_eq!(after(60), 500);
+    }
+
+    #[test]
+    fn the_wait_goes_on_doubling_for_a_browser_that_wedges_again_and_again() {
+        let mut backoff = Backoff::new(&ChromeConfig::new("/p".into()));
+        let wedged = RunError::Unhealthy("chromium opens no pages any more".into());
+        // Longer than the reset, as every run is that is given up with default limits.
+        let delays = [(); 4].map(|()| backoff.after(&wedged, Duration::from_secs(90)).as_millis());
+        assert_eq!(delays, [500, 1000, 2000, 4000]);
+        let crash = RunError::ForeignBrowser { port: 9223 };
+        assert_eq!(
+            backoff.after(&crash, Duration::from_secs(90)).as_millis(),
+            500
+        );
     }
 }

@@ -63,6 +63,7 @@ fn chrome(table: &mut Section<'_>) -> Option<Chrome> {
     let headless = table.default("headless", true, shape::boolean);
     let sandbox = table.optional("sandbox", shape::located(shape::boolean));
     let args = table.optional("args", shape::located(shape::list(shape::string)));
+    let allow_downgrade = table.default("allow-downgrade", false, shape::boolean);
     let start_timeout = table.optional("start-timeout", shape::positive_duration);
     let stop_timeout = table.optional("stop-timeout", shape::positive_duration);
     let health = table.optional("health", shape::or_false(shape::table(health)));
@@ -79,6 +80,7 @@ fn chrome(table: &mut Section<'_>) -> Option<Chrome> {
     config.headless = headless;
     config.sandbox = sandbox.unwrap_or(config.sandbox);
     config.args = args.unwrap_or_default();
+    config.allow_downgrade = allow_downgrade;
     config.start_timeout = start_timeout.unwrap_or(config.start_timeout);
     config.stop_timeout = stop_timeout.unwrap_or(config.stop_timeout);
     config.health = health.unwrap_or(config.health);

@@ -20,7 +20,8 @@ pub(crate) enum Profile {
     /// Put the profile into an archive, while the browser runs or not
     ///
     /// The archive, DIR/profile-TIME.tar.zst with the time in UTC and mode 0600, holds all of the profile but caches.
-    /// It appears whole or not at all.
+    /// It appears whole or not at all. A database that is written to all the time may be torn in it: a warning says so,
+    /// and so does the name, DIR/torn-profile-TIME.tar.zst.
     #[command(after_help = BACKUP_HELP)]
     Backup(Backup),
     /// Replace the profile by the one in an archive
@@ -46,7 +47,7 @@ pub(crate) struct Backup {
     /// The directory for archives, outside of the profile; created with mode 0700 if it is missing
     #[arg(long, value_name = "DIR")]
     to: PathBuf,
-    /// After a success, remove archives in DIR that are older than this (30d, 12h); without it all stay
+    /// Remove archives in DIR that are older than this (30d, 12h), but never the newest good one; without it all stay
     #[arg(long, value_name = "AGE", value_parser = age)]
     keep: Option<Duration>,
     /// Encrypt for this public key of age (age1…); may be given several times
@@ -129,11 +130,13 @@ fn take(args: &Backup) -> Result<(), Ended> {
         .iter()
         .map(|file| file.display().to_string())
         .collect();
-    Err(Ended::because(format!(
-        "written to all the time, so that the copy may be torn: {}; the archive is there, older ones were left; try \
-         again when the browser is less busy",
+    // An archive, and most of it good: nothing that another attempt at once would mend.
+    eprintln!(
+        "warning: written to all the time, so that the copy may be torn, as the archive's name says: {}; take another \
+         backup when the browser is less busy",
         restless.join(", ")
-    )))
+    );
+    Ok(())
 }
 
 fn put_back(args: &Restore) -> Result<(), Ended> {

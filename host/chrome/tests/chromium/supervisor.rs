@@ -245,6 +245,31 @@ async fn the_state_of_an_older_chromium_is_there_in_a_newer_one() {
 }
 
 #[tokio::test]
+async fn a_chromium_that_is_older_than_its_profile_is_not_started() {
+    let profile = tempfile::tempdir().unwrap();
+    let started = profile.path().join("started");
+    let script = format!(
+        "[ \"$*\" = --version ] && exec echo Chromium 150.0.1.2; touch {}; exit 3",
+        started.display()
+    );
+    std::fs::write(profile.path().join("Last Version"), "156.0.8078.79").unwrap();
+    for (allow_downgrade, expected) in [(false, "allow-downgrade"), (true, "exit status: 3")] {
+        let config = ChromeConfig {
+            allow_downgrade,
+            ..scripted(profile.path(), &script)
+        };
+        let (supervisor, mut state) = Supervisor::new(config).unwrap();
+        let task = tokio::spawn(supervisor.run(std::future::pending()));
+        let reason = backing_off(&mut state).await;
+        assert!(reason.contains(expected), "{reason}");
+        assert_eq!(started.exists(), allow_downgrade);
+        task.abort();
+        // The profile is free once the supervisor is dropped.
+        assert!(task.await.unwrap_err().is_cancelled());
+    }
+}
+
+#[tokio::test]
 async fn one_profile_has_one_supervisor() {
     let profile = tempfile::tempdir().unwrap();
     let (first, _state) = Supervisor::new(config(profile.path())).unwrap();
