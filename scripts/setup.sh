@@ -49,7 +49,8 @@ set_up_chromium() {
 }
 
 set_up_systemd() {
-    have systemd-analyze || install_packages systemd
+    # systemd-analyze, and the /bin/kill that a unit names.
+    have systemd-analyze && [ -x /bin/kill ] || install_packages systemd procps
 }
 
 set_up_clients() {

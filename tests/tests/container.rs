@@ -23,7 +23,7 @@ use witgate_tests::{port, witgate};
 const START: Duration = Duration::from_secs(120);
 
 /// How long a start of Chromium, its end, or a harvest may take.
-const BROWSER: Duration = Duration::from_secs(60);
+const BROWSER: Duration = Duration::from_secs(120);
 
 const TOKENS: [&str; 3] = ["cdp-token", "snapshot-token", "metrics-token"];
 
@@ -397,6 +397,25 @@ fn the_compose_services_are_confined() {
     );
     for (name, secret) in compose["secrets"].as_object().expect("a table") {
         assert_eq!(secret["file"], format!("./secrets/{name}"));
+    }
+}
+
+#[test]
+fn compose_passes_on_every_variable_that_the_configuration_reads() {
+    let config = deployment::file("container/witgate.toml");
+    let compose = deployment::compose();
+    let passed = &compose["services"]["chrome"]["environment"];
+
+    let read: Vec<_> = config
+        .split("${env:")
+        .skip(1)
+        .filter_map(|rest| rest.split('}').next())
+        .collect();
+
+    assert!(read.len() >= 3, "{read:?}");
+    for variable in read {
+        let (name, default) = variable.split_once(":-").expect("every one has a default");
+        assert_eq!(passed[name], default, "{name}");
     }
 }
 

@@ -15,7 +15,7 @@ use witgate_tests::witgate::{self, LogLine, Setup};
 use witgate_tests::{Witgate, deployment, port};
 
 /// A start of Chromium, a harvest, or the time until a changed file is noticed.
-const BOUND: Duration = Duration::from_secs(60);
+const BOUND: Duration = Duration::from_secs(120);
 
 const TOKEN: &str = "a-token-of-some-length";
 

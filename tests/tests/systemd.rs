@@ -14,9 +14,12 @@ use witgate_tests::process::Process;
 use witgate_tests::site::{SIGNED_IN, Site};
 use witgate_tests::wait::within;
 use witgate_tests::witgate::{Setup, binary};
-use witgate_tests::{chromium, clients, eventually, port};
+use witgate_tests::{chromium, clients, port};
 
 const TOKEN: &str = "9f2c41d07be85a36";
+
+/// A start, a reload, or a pull, where a debug build compiles plugins on a busy machine.
+const BOUND: Duration = Duration::from_secs(120);
 
 fn units() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/chrome-service/systemd")
@@ -99,13 +102,13 @@ fn the_services_are_hardened_as_far_as_what_they_run_allows() {
     }
 }
 
-/// The words of a unit's `ExecStart`, with its specifiers and variables replaced.
-fn exec_start(name: &str, replaced: &HashMap<&str, String>) -> Vec<String> {
+/// The words of a unit's `ExecStart` or the like, with its specifiers and variables replaced.
+fn command_line(name: &str, key: &str, replaced: &HashMap<&str, String>) -> Vec<String> {
     let text = unit(name);
     let mut lines = text
         .lines()
-        .filter_map(|line| line.strip_prefix("ExecStart="));
-    let line = lines.next().expect("an ExecStart");
+        .filter_map(|line| line.strip_prefix(key)?.strip_prefix('='));
+    let line = lines.next().expect("a command line");
     assert_eq!(lines.next(), None, "{name} has several");
     let words = line.split(' ').flat_map(|word| {
         // As systemd has it: `$NAME` alone is split into words.
@@ -137,6 +140,40 @@ fn run(words: &[String], setup: &Setup) -> Command {
     setup.command(&arguments)
 }
 
+/// The configuration that the unit comes with, in another directory and on other ports (as its own stand in it: CDP,
+/// snapshots, admin, Chromium), and with a snapshot that stays what it is.
+fn configuration(directory: &Path, [cdp, snapshots, admin, chromium]: [u16; 4]) -> String {
+    let directory = directory.display();
+    let moved = [
+        ("0.0.0.0:9222", format!("127.0.0.1:{cdp}")),
+        ("0.0.0.0:8088", format!("127.0.0.1:{snapshots}")),
+        ("127.0.0.1:9901", format!("127.0.0.1:{admin}")),
+        ("127.0.0.1:9223", format!("127.0.0.1:{chromium}")),
+        ("port = 9223", format!("port = {chromium}")),
+        ("/etc/witgate/", format!("{directory}/etc/")),
+        ("/var/lib/witgate/", format!("{directory}/state/witgate/")),
+        // All tests share a cache of compiled plugins.
+        ("code-cache = \"/var/cache/witgate/code\"\n", String::new()),
+        ("/var/cache/witgate/", format!("{directory}/cache/")),
+        ("\"0 * * * *\"", "\"never\"".to_owned()),
+        ("on-start = true", "on-start = false".to_owned()),
+    ];
+    moved.iter().fold(unit("witgate.toml"), |text, (from, to)| {
+        assert!(text.contains(from), "it no longer says {from:?}");
+        text.replace(from, to)
+    })
+}
+
+/// As `systemctl reload` does.
+fn reload(witgate: &Process) {
+    let replaced = HashMap::from([("$MAINPID", witgate.id().to_string())]);
+    let words = command_line("witgate.service", "ExecReload", &replaced);
+    let told = Command::new(&words[0]).args(&words[1..]).status();
+    assert!(told.expect("the program is there").success(), "{words:?}");
+    let reloaded = witgate.find_line(BOUND, |line| line.contains(" reloaded ").then_some(()));
+    assert!(reloaded.is_some(), "it does not reload");
+}
+
 #[test]
 fn the_command_lines_serve_a_snapshot_pull_it_and_start_a_browser_from_it() {
     let site = Site::start();
@@ -148,37 +185,27 @@ fn the_command_lines_serve_a_snapshot_pull_it_and_start_a_browser_from_it() {
         }],
         "origins": [{ "origin": origin, "localStorage": [{ "name": "theme", "value": "dark" }] }],
     });
-    let served = port::unused();
+    let ports @ [_, served, _, _] = [(); 4].map(|()| port::unused());
     let mcp = port::unused();
-    let config = format!(
-        r#"
-[[listener]]
-name = "snapshots"
-bind = "127.0.0.1:{served}"
-
-[[route]]
-path = "/api/snapshot"
-plugins = ["token", "snapshot"]
-
-[plugin.token]
-component = "builtin:bearer-auth"
-config.tokens = [{{ name = "ada", value = "${{file:token}}" }}]
-
-[plugin.snapshot]
-component = "builtin:snapshot-server"
-config.file = "/snapshots/state.json"
-grant.files = [{{ path = "snapshots", as = "/snapshots" }}]
-"#
-    );
     let setup = Setup::new()
-        .file("etc/witgate.toml", config)
+        .file("etc/cdp-token", TOKEN)
+        .file("etc/snapshot-token", TOKEN)
         .file("etc/token", TOKEN)
-        .file("etc/snapshots/state.json", state.to_string())
+        .file(
+            "state/witgate/snapshots/storage-state.json",
+            state.to_string(),
+        )
         .file("state/witgate-snapshot/ada/keep", "")
+        // The tests may run as root, as whom Chromium has no sandbox.
+        .env("WITGATE_CHROMIUM_SANDBOX", "false")
         .env(
             "WITGATE_SNAPSHOT_URL",
             format!("http://127.0.0.1:{served}/api/snapshot"),
         );
+    let config = configuration(setup.path(), ports);
+    let setup = setup.file("etc/witgate.toml", config);
+    let checked = setup.run_to_end(&["check", "etc/witgate.toml"]);
+    assert!(checked.status.success(), "{}", checked.output());
     let directory = setup.path().to_string_lossy().into_owned();
     let package =
         Path::new(env!("CARGO_MANIFEST_DIR")).join("clients/node_modules/@playwright/mcp/cli.js");
@@ -200,17 +227,17 @@ grant.files = [{{ path = "snapshots", as = "/snapshots" }}]
         ("%d", format!("{directory}/etc")),
         ("%i", "ada".to_owned()),
         ("${PLAYWRIGHT_MCP_PORT}", mcp.to_string()),
-        // The tests may run as root, as whom Chromium has no sandbox.
         ("$PLAYWRIGHT_MCP_OPTIONS", "--no-sandbox".to_owned()),
     ]);
 
-    let words = exec_start("witgate.service", &replaced);
+    let words = command_line("witgate.service", "ExecStart", &replaced);
     let witgate = Process::start("witgate.service", run(&words, &setup));
     await_listener(served, &witgate);
+    reload(&witgate);
 
-    let words = exec_start("witgate-snapshot-pull@.service", &replaced);
+    let words = command_line("witgate-snapshot-pull@.service", "ExecStart", &replaced);
     let pull = Process::start("witgate-snapshot-pull@ada", run(&words, &setup));
-    let pulled = pull.wait(Duration::from_secs(60));
+    let pulled = pull.wait(BOUND);
     assert!(pulled.status.success(), "{}", pulled.output());
     let file = setup.path().join("state/witgate-snapshot/ada/state.json");
     assert_eq!(
@@ -218,7 +245,7 @@ grant.files = [{{ path = "snapshots", as = "/snapshots" }}]
         state.to_string()
     );
 
-    let words = exec_start("playwright-mcp@.service", &replaced);
+    let words = command_line("playwright-mcp@.service", "ExecStart", &replaced);
     let arguments: Vec<_> = words[1..].iter().map(String::as_str).collect();
     let service = ControlGroup(clients::start_node_package(
         Path::new(&words[0]),
@@ -235,11 +262,11 @@ grant.files = [{{ path = "snapshots", as = "/snapshots" }}]
     assert!(page.contains(SIGNED_IN) && page.contains("dark"), "{page}");
 
     drop(service);
-    eventually("the end of the service", || {
-        TcpStream::connect(("127.0.0.1", mcp))
-            .is_err()
-            .then_some(())
+    let ended = within(BOUND, || {
+        let connected = TcpStream::connect(("127.0.0.1", mcp));
+        connected.is_err().then_some(())
     });
+    assert!(ended.is_some(), "the service does not end");
 }
 
 /// Ends as systemd ends a service: every process of it is told, not only the first.
@@ -253,8 +280,6 @@ impl Drop for ControlGroup {
 
 #[track_caller]
 fn await_listener(port: u16, process: &Process) {
-    let listening = within(Duration::from_secs(60), || {
-        TcpStream::connect(("127.0.0.1", port)).ok()
-    });
+    let listening = within(BOUND, || TcpStream::connect(("127.0.0.1", port)).ok());
     assert!(listening.is_some(), "nobody listens: {:?}", process.lines());
 }
