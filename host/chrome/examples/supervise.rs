@@ -33,13 +33,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     if let Some(file) = args.next() {
         let harvest = HarvestConfig::new(supervisor.endpoint(), Some(profile), file.into());
         let hourly = ScheduleConfig::new("@hourly".parse()?, harvest);
-        let (outcome, _) = watch::channel(None);
-        tokio::spawn(schedule::run(
-            hourly,
-            state,
-            outcome,
-            std::future::pending(),
-        ));
+        tokio::spawn(schedule::run(hourly, state, std::future::pending()));
     }
     let interrupted = async { tokio::signal::ctrl_c().await.unwrap_or_default() };
     supervisor.run(interrupted).await;

@@ -5,6 +5,9 @@ use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+/// How the names of temporary files end, which tells them from locks and the like.
+pub(crate) const TEMPORARY: &str = ".tmp";
+
 /// A file could not be replaced. The file that was there before is untouched.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot {action} {}: {source}", path.display())]
@@ -30,7 +33,7 @@ impl WriteError {
 
 /// Replaces `path` by `bytes`, whole or not at all.
 ///
-/// The bytes go to a temporary file of mode 0600 in the same directory, are flushed to the disk, and are then renamed
+/// The bytes go to a temporary file of mode 0600 in the same directory (`.NAME.XXXXXX.tmp`), are flushed to the disk, and are then renamed
 /// over `path`; a reader therefore sees the old content or the new one. A missing parent directory is created with
 /// mode 0700. A symbolic link at `path` is replaced, not followed. Blocks on the disk: call it from a thread that may.
 ///
@@ -42,6 +45,7 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), WriteError> {
     let write = |source| WriteError::new("write", path, source);
     let mut temporary = tempfile::Builder::new()
         .prefix(&hidden_prefix(path))
+        .suffix(TEMPORARY)
         .permissions(Permissions::from_mode(0o600))
         .tempfile_in(directory)
         .map_err(|source| WriteError::new("create a file in", directory, source))?;

@@ -27,11 +27,11 @@ use crate::cookies;
 use crate::endpoint::{self, EndpointError};
 use crate::file::{self, WriteError};
 use crate::hidden_page::answer_with_an_empty_document;
+use crate::leftovers;
 use crate::local_storage::{LocalStorageCopy, LocalStorageError};
 use crate::origins;
 use crate::quota;
 use crate::reader::{Reader, Wanted};
-use crate::snapshot::loss::Counts;
 use crate::snapshot::publish::{Publication, PublishError};
 use crate::storage_state::{Cookie, OriginStorage, StorageState};
 
@@ -55,7 +55,8 @@ pub struct HarvestConfig {
     pub opfs: bool,
     /// How much of either is taken.
     pub limits: StorageLimits,
-    /// Limit on each step: connecting, and each command. Default 5 s; measured, a step takes 10 to 110 ms.
+    /// Limit on each step: connecting, and each command. Default 10 s; measured, a step takes 10 to 110 ms
+    /// where the browser is not busy.
     pub step_timeout: Duration,
     /// Limit on the whole harvest, waiting for another one included. Default 5 min, several thousand origins.
     pub total_timeout: Duration,
@@ -73,7 +74,7 @@ impl HarvestConfig {
             indexed_db: true,
             opfs: false,
             limits: StorageLimits::default(),
-            step_timeout: Duration::from_secs(5),
+            step_timeout: Duration::from_secs(10),
             total_timeout: Duration::from_secs(300),
             publication: Publication::default(),
         }
@@ -121,7 +122,7 @@ pub struct Harvested {
     pub left_out: usize,
     /// Size of the file.
     pub bytes: usize,
-    /// How long it all took.
+    /// How long it took until it could be published.
     #[serde(rename = "duration_seconds", with = "seconds")]
     pub duration: Duration,
 }
@@ -174,6 +175,13 @@ pub enum HarvestError {
     },
 }
 
+impl HarvestError {
+    /// Whether the harvest worked and brought in suspiciously little.
+    pub fn is_suspicious(&self) -> bool {
+        matches!(self, Self::Publish(PublishError::Suspicious { .. }))
+    }
+}
+
 /// Takes cookies and what origins store of the whole profile and replaces the file by them.
 ///
 /// Harvests into the same file, of this process or another, take turns by a lock on `.NAME.lock` beside it. Equal
@@ -185,6 +193,13 @@ pub enum HarvestError {
 pub async fn harvest(config: &HarvestConfig) -> Result<Harvested, HarvestError> {
     let started = Instant::now();
     let lock = lock(&config.file, config.total_timeout).await?;
+    let file = config.file.clone();
+    // What is removed is read by nobody, under this lock.
+    let lock = on_blocking_thread::<_, WriteError>(move || {
+        leftovers::remove(&file);
+        Ok(lock)
+    })
+    .await?;
     let rest = config.total_timeout.saturating_sub(started.elapsed());
     let collected =
         timeout(rest, collect(config))
@@ -196,17 +211,7 @@ pub async fn harvest(config: &HarvestConfig) -> Result<Harvested, HarvestError> 
     let bytes = state.to_json();
     let file = config.file.clone();
     let publication = config.publication.clone();
-    let counts = Counts {
-        cookies: state.cookies.len(),
-        origins: state.origins.len(),
-    };
-    let size = on_blocking_thread(move || {
-        // The lock goes along, so that it is held until the file is written even if this future is dropped.
-        let _lock = lock;
-        publication.publish(&file, &bytes, counts)
-    })
-    .await?;
-    Ok(Harvested {
+    let harvested = Harvested {
         cookies: state.cookies.len(),
         origins: state.origins.len(),
         items: over_origins(&state, |origin| origin.local_storage.len()),
@@ -214,9 +219,15 @@ pub async fn harvest(config: &HarvestConfig) -> Result<Harvested, HarvestError> 
         files: over_origins(&state, OriginStorage::files),
         from_disk: collected.from_disk,
         left_out: collected.left_out,
-        bytes: size,
+        bytes: bytes.len(),
         duration: started.elapsed(),
+    };
+    on_blocking_thread(move || {
+        // The lock goes along, so that it is held until the file is written even if this future is dropped.
+        let _lock = lock;
+        publication.publish(&file, &bytes, harvested)
     })
+    .await
 }
 
 fn over_origins(state: &StorageState, count: impl Fn(&OriginStorage) -> usize) -> usize {

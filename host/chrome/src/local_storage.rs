@@ -27,6 +27,9 @@ const ATTEMPTS: usize = 5;
 /// How long Chromium is given to finish the compaction before the next attempt.
 const PAUSE: Duration = Duration::from_millis(50);
 
+/// How the names of copies begin, in the directory for temporary files.
+pub(crate) const COPY_PREFIX: &str = "witgate-local-storage-";
+
 /// The local storage in a profile cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum LocalStorageError {
@@ -160,7 +163,7 @@ fn copy_if_quiet(source: &Path) -> Result<Option<TempDir>, LocalStorageError> {
         move |source| LocalStorageError::Copy { path, source }
     };
     let copy = tempfile::Builder::new()
-        .prefix("witgate-local-storage-")
+        .prefix(COPY_PREFIX)
         .tempdir()
         .map_err(failed(source))?;
     let before = manifest(source).map_err(failed(source))?;

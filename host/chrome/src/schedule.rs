@@ -10,12 +10,21 @@ use tokio::sync::watch;
 use tokio::time::sleep;
 use tracing::{debug, info, warn};
 
-use crate::harvest::{HarvestConfig, Harvested, on_blocking_thread};
-use crate::snapshot::{self, Status};
+use crate::harvest::{HarvestConfig, Harvested};
+use crate::snapshot;
 use crate::supervisor::State;
 
 /// The longest sleep in one go, so that a clock that was set, or a machine that slept, is noticed.
 const CLOCK_CHECK: Duration = Duration::from_secs(30);
+
+/// The longest wait after a harvest that failed; a schedule of days is helped by hourly attempts, too.
+const LONGEST_RETRY: Duration = Duration::from_secs(60 * 60);
+
+/// Far more than from a second to [`LONGEST_RETRY`], far less than overflows.
+const MAX_DOUBLINGS: u32 = 20;
+
+/// As many times as tell the longest interval of the usual schedules: a week of days, and a weekend after it.
+const INTERVALS: usize = 10;
 
 /// When to harvest: five fields (minute, hour, day of month, month, day of week) or `@hourly`, `@daily`, `@weekly`,
 /// `@monthly`, `@yearly`; in local time.
@@ -64,6 +73,15 @@ impl Schedule {
             .ok()
             .map(SystemTime::from)
     }
+
+    /// The longest time between two of the next ten times.
+    pub fn longest_interval(&self) -> Duration {
+        let times: Vec<_> = self.0.iter_after(Local::now()).take(INTERVALS).collect();
+        let intervals = times
+            .windows(2)
+            .map(|pair| (pair[1] - pair[0]).to_std().unwrap_or_default());
+        intervals.max().unwrap_or_default()
+    }
 }
 
 /// What to harvest, and when.
@@ -73,6 +91,9 @@ pub struct ScheduleConfig {
     pub schedule: Schedule,
     /// Whether to harvest once as soon as Chromium is ready for the first time. Default true.
     pub on_start: bool,
+    /// How long after a harvest that failed the next is tried; it doubles with each further failure. Default 15 s: a
+    /// browser that was restarted is ready by then.
+    pub retry: Duration,
     /// What each harvest does.
     pub harvest: HarvestConfig,
 }
@@ -83,40 +104,21 @@ impl ScheduleConfig {
         Self {
             schedule,
             on_start: true,
+            retry: Duration::from_secs(15),
             harvest,
         }
     }
 }
 
-/// How the last harvest went.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Outcome {
-    /// When it ended.
-    pub at: SystemTime,
-    /// What it brought in, or what went wrong; then the file is an older one.
-    pub result: Result<Harvested, String>,
-    /// When the last one that brought something in ended, in this process or an earlier one. `None`: none ever did,
-    /// or no status is kept.
-    pub last_success: Option<SystemTime>,
-    /// When the next one is due.
-    pub next_due: Option<SystemTime>,
-}
-
-impl Outcome {
-    /// What an earlier process left behind.
-    fn restored(status: &Status, next_due: Option<SystemTime>) -> Option<Self> {
-        let attempt = status.last_attempt.as_ref()?;
-        let success = status.last_success.as_ref();
-        let result = match (&attempt.error, success) {
-            (Some(error), _) => Err(error.clone()),
-            (None, success) => Ok(success?.harvested.clone()),
-        };
-        Some(Self {
-            at: attempt.at.into(),
-            result,
-            last_success: success.map(|success| success.at.into()),
-            next_due,
-        })
+impl ScheduleConfig {
+    /// When the next one is due after one that ended at `now`, the last of `failures` in a row that may be tried again.
+    fn next_due(&self, now: SystemTime, failures: u32) -> Option<SystemTime> {
+        let retry = failures.checked_sub(1).map(|earlier| {
+            let delay = self.retry.saturating_mul(1 << earlier.min(MAX_DOUBLINGS));
+            now + delay.min(LONGEST_RETRY)
+        });
+        let scheduled = self.schedule.next_after(now);
+        [retry, scheduled].into_iter().flatten().min()
     }
 }
 
@@ -124,30 +126,28 @@ impl Outcome {
 /// dropped then, which leaves the file as it was.
 ///
 /// A time at which Chromium is not ready is made up for as soon as it is; several missed times count as one. Success
-/// is logged at info level with counts and duration, failure at warn level. Either way `outcome` holds how it went; at
-/// the start it holds what the status file tells of the last harvest, if one is kept.
+/// is logged at info level with counts and duration, failure at warn level. One that failed is tried again after
+/// [`ScheduleConfig::retry`], twice that and so on, up to an hour, unless the schedule comes first; one that brought in
+/// suspiciously little waits for the schedule, since at once it would bring in the same. How it went is in the status
+/// file, if one is kept.
 pub async fn run(
     config: ScheduleConfig,
     browser: watch::Receiver<State>,
-    outcome: watch::Sender<Option<Outcome>>,
     stop: impl Future<Output = ()>,
 ) {
     tokio::select! {
         () = stop => {}
-        () = harvest_forever(&config, browser, &outcome) => {}
+        () = harvest_forever(&config, browser) => {}
     }
 }
 
-async fn harvest_forever(
-    config: &ScheduleConfig,
-    mut browser: watch::Receiver<State>,
-    outcome: &watch::Sender<Option<Outcome>>,
-) {
+async fn harvest_forever(config: &ScheduleConfig, mut browser: watch::Receiver<State>) {
     let mut due = config
         .on_start
         .then(SystemTime::now)
-        .or_else(|| next(config));
-    restore(&config.harvest, due, outcome).await;
+        .or_else(|| config.next_due(SystemTime::now(), 0));
+    let mut failures: u32 = 0;
+    tell_next_due(&config.harvest, due).await;
     while let Some(time) = due {
         sleep_until(time).await;
         if browser.borrow().ready().is_none() {
@@ -160,37 +160,14 @@ async fn harvest_forever(
         {
             return;
         }
-        due = harvest_once(config, outcome).await;
+        failures = match harvest_once(&config.harvest).await {
+            Ended::Done => 0,
+            Ended::Failed => failures.saturating_add(1),
+        };
+        due = config.next_due(SystemTime::now(), failures);
+        tell_next_due(&config.harvest, due).await;
     }
     warn!("no further harvest: the schedule has no next time");
-}
-
-fn next(config: &ScheduleConfig) -> Option<SystemTime> {
-    config.schedule.next_after(SystemTime::now())
-}
-
-/// Tells what is known from an earlier process, and the status file when the first harvest is due.
-async fn restore(
-    config: &HarvestConfig,
-    next_due: Option<SystemTime>,
-    outcome: &watch::Sender<Option<Outcome>>,
-) {
-    if !config.publication.status {
-        return;
-    }
-    let file = config.file.clone();
-    let read = on_blocking_thread::<_, crate::WriteError>(move || {
-        Status::read(&file)
-            .map_err(|error| crate::WriteError::new("read the status of", &file, error))
-    });
-    match read.await {
-        Ok(Some(status)) => {
-            outcome.send_replace(Outcome::restored(&status, next_due));
-        }
-        Ok(None) => {}
-        Err(error) => warn!(%error, "what earlier harvests brought is not known"),
-    }
-    tell_next_due(config, next_due).await;
 }
 
 async fn tell_next_due(config: &HarvestConfig, next_due: Option<SystemTime>) {
@@ -200,14 +177,18 @@ async fn tell_next_due(config: &HarvestConfig, next_due: Option<SystemTime>) {
     }
 }
 
-/// Gives the time of the next one.
-async fn harvest_once(
-    config: &ScheduleConfig,
-    outcome: &watch::Sender<Option<Outcome>>,
-) -> Option<SystemTime> {
-    let harvest = &config.harvest;
-    let file = harvest.file.display();
-    let result = match snapshot::take(harvest).await {
+/// What follows from how a harvest ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ended {
+    /// The schedule says when the next one is due: this one succeeded, or the next would end alike.
+    Done,
+    /// It is worth trying soon.
+    Failed,
+}
+
+async fn harvest_once(config: &HarvestConfig) -> Ended {
+    let file = config.file.display();
+    match snapshot::take(config).await {
         Ok(harvested) => {
             let Harvested {
                 cookies,
@@ -222,26 +203,16 @@ async fn harvest_once(
             } = harvested;
             let duration_ms = duration.as_millis() as u64;
             info!(cookies, origins, items, databases, files, from_disk, left_out, bytes, duration_ms, %file, "harvested");
-            Ok(harvested)
+            Ended::Done
         }
         Err(error) => {
             warn!(%error, %file, "harvest failed: the last snapshot stays");
-            Err(error.to_string())
+            match error.is_suspicious() {
+                true => Ended::Done,
+                false => Ended::Failed,
+            }
         }
-    };
-    let next_due = next(config);
-    tell_next_due(harvest, next_due).await;
-    let at = SystemTime::now();
-    outcome.send_modify(|outcome| {
-        let before = outcome.as_ref().and_then(|outcome| outcome.last_success);
-        *outcome = Some(Outcome {
-            at,
-            last_success: result.is_ok().then_some(at).or(before),
-            result,
-            next_due,
-        });
-    });
-    next_due
+    }
 }
 
 async fn sleep_until(time: SystemTime) {
@@ -257,6 +228,8 @@ async fn sleep_until(time: SystemTime) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::snapshot::Status;
+    use crate::supervisor::Ready;
     use chrono::{TimeZone, Timelike};
 
     fn next(expression: &str) -> DateTime<Local> {
@@ -285,6 +258,70 @@ mod tests {
             next("@daily"),
             Local.with_ymd_and_hms(2026, 1, 16, 0, 0, 0).unwrap()
         );
+    }
+
+    #[test]
+    fn a_failed_harvest_is_due_again_after_a_wait_that_doubles_and_never_later_than_scheduled() {
+        let harvest = HarvestConfig::new(([127, 0, 0, 1], 1).into(), None, "state.json".into());
+        let hourly = ScheduleConfig::new("0 * * * *".parse().unwrap(), harvest.clone());
+        let yearly = ScheduleConfig::new("0 0 1 1 *".parse().unwrap(), harvest);
+        let now: SystemTime = Local
+            .with_ymd_and_hms(2026, 1, 15, 10, 0, 0)
+            .unwrap()
+            .into();
+        let wait = |config: &ScheduleConfig, failures| {
+            let due = config.next_due(now, failures).unwrap();
+            due.duration_since(now).unwrap().as_secs()
+        };
+        let waits: Vec<_> = (0..6).map(|failures| wait(&hourly, failures)).collect();
+        assert_eq!(waits, [3600, 15, 30, 60, 120, 240]);
+        assert_eq!(wait(&yearly, 8), 15 << 7);
+        assert_eq!((wait(&yearly, 12), wait(&yearly, u32::MAX)), (3600, 3600));
+        assert_eq!(wait(&hourly, u32::MAX), 3600);
+        let near = now + Duration::from_secs(3599);
+        assert_eq!(hourly.next_due(near, 5), hourly.next_due(near, 0));
+    }
+
+    #[test]
+    fn the_longest_interval_of_working_days_is_the_weekend() {
+        let interval = |expression: &str| {
+            let schedule: Schedule = expression.parse().unwrap();
+            schedule.longest_interval().as_secs() / 3600
+        };
+        assert_eq!(interval("0 * * * *"), 1);
+        // An hour more or less where the clocks are changed that weekend.
+        assert!((71..=73).contains(&interval("0 9 * * mon-fri")));
+    }
+
+    #[tokio::test]
+    async fn a_failed_harvest_is_tried_again_before_the_next_scheduled_time() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("state.json");
+        // Nobody listens where a listener was just now; should somebody, it is no browser.
+        let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut harvest = HarvestConfig::new(closed.local_addr().unwrap(), None, file.clone());
+        drop(closed);
+        harvest.publication.status = true;
+        let mut config = ScheduleConfig::new("0 0 1 1 *".parse().unwrap(), harvest);
+        config.retry = Duration::from_millis(1);
+        let (_state, browser) = watch::channel(State::Ready(Ready {
+            pid: 1,
+            browser: "Chrome/1".into(),
+            websocket_path: "/devtools/browser/1".into(),
+            since: SystemTime::now(),
+        }));
+        let enough = async {
+            let failures = || {
+                let status = Status::read(&file).unwrap();
+                status.map_or(0, |status| status.failures_in_a_row)
+            };
+            while failures() < 3 {
+                sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(60), run(config, browser, enough))
+            .await
+            .expect("a second and a third attempt");
     }
 
     #[test]

@@ -26,7 +26,7 @@ pub use comparison::{Change, Difference};
 pub use history::Generation;
 pub use loss::LossLimit;
 pub use publish::{Publication, PublishError};
-pub use status::Status;
+pub use status::{Sightings, Status};
 pub use summary::Summary;
 pub use timestamp::Timestamp;
 
@@ -45,10 +45,18 @@ use crate::harvest::{HarvestConfig, HarvestError, Harvested, harvest, on_blockin
 /// [`HarvestError`], as [`harvest`].
 pub async fn take(config: &HarvestConfig) -> Result<Harvested, HarvestError> {
     let result = harvest(config).await;
-    if config.publication.status {
-        let at = SystemTime::now();
-        let outcome = result.as_ref().cloned().map_err(ToString::to_string);
-        record(config, move |status| status.record(at, outcome)).await;
+    // A success was recorded together with its publication.
+    if let Err(error) = &result
+        && config.publication.status
+    {
+        let (at, said, suspicious) = (SystemTime::now(), error.to_string(), error.is_suspicious());
+        record(config, move |status| {
+            status.failed(at, said);
+            if !suspicious {
+                status.suspicious = None;
+            }
+        })
+        .await;
     }
     result
 }
@@ -63,5 +71,27 @@ pub(crate) async fn record(
         on_blocking_thread::<_, crate::WriteError>(move || Status::update(&file, change)).await;
     if let Err(error) = recorded {
         warn!(%error, "the status of the snapshot is not recorded");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[tokio::test]
+    async fn a_failure_of_another_kind_ends_a_row_of_suspicious_ones() {
+        let root = tempfile::tempdir().unwrap();
+        let file = root.path().join("state.json");
+        let seen = Sightings::one_more(None, SystemTime::now(), Duration::ZERO);
+        Status::update(&file, |status| status.suspicious = Some(seen)).unwrap();
+        let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut config = HarvestConfig::new(closed.local_addr().unwrap(), None, file.clone());
+        drop(closed);
+        config.publication.status = true;
+        let error = take(&config).await.unwrap_err();
+        assert!(!error.is_suspicious(), "{error}");
+        let status = Status::read(&file).unwrap().unwrap();
+        assert_eq!((status.suspicious, status.failures_in_a_row), (None, 1));
     }
 }

@@ -39,8 +39,8 @@ pub(crate) enum Command {
     /// Take a snapshot of the shared Chromium's signed-in state, now
     ///
     /// Reads `[chrome]` and `[chrome.snapshot]`, connects to the running browser without disturbing its tabs, and
-    /// replaces the snapshot file by cookies and localStorage in Playwright's storageState format. On any failure
-    /// the last file stays; so it does when the new one lost more than `max-loss`.
+    /// replaces the snapshot file by cookies, localStorage, IndexedDB and, with `opfs`, files in Playwright's
+    /// storageState format. On any failure the last file stays; so it does when the new one lost more than `max-loss`.
     Harvest(Harvest),
     /// Snapshots on the machines that use them
     Snapshot {

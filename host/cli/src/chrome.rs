@@ -117,7 +117,7 @@ fn snapshot(table: &mut Section<'_>) -> Option<Snapshot> {
     let schedule = table.default("schedule", Some(hourly()), snapshot_shape::schedule);
     let on_start = table.default("on-start", true, shape::boolean);
     let contents = contents(table);
-    let publication = snapshot_shape::publication(table);
+    let publication = snapshot_shape::publication(table, schedule.as_ref());
     let (file, location) = split(file);
     Some(Snapshot {
         file: file?,
@@ -313,10 +313,9 @@ impl Claimed {
     /// Runs Chromium and its harvests until told to stop; returns when no process is left.
     pub(crate) async fn run(self, mut stop: watch::Receiver<bool>) {
         let mut harvests_stop = stop.clone();
-        let (outcome, _) = watch::channel(None);
         let harvests = async {
             if let Some(schedule) = self.schedule {
-                schedule::run(schedule, self.state, outcome, told(&mut harvests_stop)).await;
+                schedule::run(schedule, self.state, told(&mut harvests_stop)).await;
             }
         };
         tokio::join!(self.supervisor.run(told(&mut stop)), harvests);

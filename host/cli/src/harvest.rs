@@ -30,14 +30,23 @@ pub(crate) fn harvest(args: &Harvest) -> Result<(), Ended> {
             ))
         })?;
     println!(
-        "{}: {} cookies, {} origins with {} items of localStorage, {} bytes, in {:.1} s",
+        "{}: {} cookies, {} origins with {} items of localStorage, {} databases of IndexedDB and {} files, {} bytes, \
+         in {:.1} s",
         config.file.display(),
         harvested.cookies,
         harvested.origins,
         harvested.items,
+        harvested.databases,
+        harvested.files,
         harvested.bytes,
         harvested.duration.as_secs_f64(),
     );
+    if harvested.from_disk > 0 {
+        println!(
+            "read from the disk, where localStorage is some seconds older: {} origins (their pages would not open)",
+            harvested.from_disk
+        );
+    }
     if harvested.left_out > 0 {
         println!(
             "left out: {} (the log says what and why)",

@@ -1,5 +1,7 @@
 //! The shapes of `[chrome.snapshot]` that nothing else has.
 
+use std::time::Duration;
+
 use witgate_chrome::Recipient;
 use witgate_chrome::Schedule;
 use witgate_chrome::snapshot::{LossLimit, Publication};
@@ -9,16 +11,19 @@ use witgate_proxy::config::{Item, Section, shape};
 const HISTORY: usize = 24;
 
 /// Reads the keys that say how snapshots are published.
-pub(crate) fn publication(table: &mut Section<'_>) -> Publication {
+pub(crate) fn publication(table: &mut Section<'_>, schedule: Option<&Schedule>) -> Publication {
     let standard = LossLimit::default();
     let history = table.default("history", HISTORY, shape::integer(0..=10_000));
     let percent = table.default("max-loss", standard.percent, percent);
     let accept_after = table.default("accept-after", standard.accept_after, shape::duration);
     let recipients = table.default("encrypt-to", Vec::new(), shape::list(recipient));
+    // One harvest of the schedule may be missed.
+    let scheduled = schedule.map_or(Duration::ZERO, |schedule| 2 * schedule.longest_interval());
     Publication {
         loss: Some(LossLimit {
             percent,
             accept_after,
+            gap: standard.gap.max(accept_after).max(scheduled),
         }),
         history,
         recipients,

@@ -26,7 +26,7 @@ pub enum Kind {
 pub struct Name {
     /// Where it is stored.
     pub kind: Kind,
-    /// A cookie's domain with its partition, else an origin.
+    /// A cookie's domain with its partition (`DOMAIN in SITE`, or `DOMAIN in SITE across sites`), else an origin.
     pub place: String,
     /// A cookie's path and name, an item's name, `DATABASE/STORE`, or a path.
     pub name: String,
@@ -52,7 +52,14 @@ pub(crate) fn of(document: &[u8]) -> Result<BTreeMap<Name, Value>, InvalidState>
     for cookie in list(&document, "cookies") {
         let place = match text(cookie, "partitionKey") {
             "" => text(cookie, "domain").to_owned(),
-            partition => format!("{} in {partition}", text(cookie, "domain")),
+            partition => {
+                // The other half of the partition's key: the same page framed within another site has its own cookies.
+                let ancestor = match cookie["_crHasCrossSiteAncestor"] == true {
+                    true => " across sites",
+                    false => "",
+                };
+                format!("{} in {partition}{ancestor}", text(cookie, "domain"))
+            }
         };
         let name = format!("{} {}", text(cookie, "path"), text(cookie, "name"));
         add(Kind::Cookie, &place, name, cookie);
@@ -86,4 +93,30 @@ pub(crate) fn list<'v>(value: &'v Value, key: &str) -> &'v [Value] {
 
 pub(crate) fn text<'v>(value: &'v Value, key: &str) -> &'v str {
     value[key].as_str().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cookies_that_differ_in_either_half_of_the_partition_key_are_different_ones() {
+        let cookie = |more: &str| {
+            format!(r#"{{"name":"a","value":"v","domain":"x.example","path":"/"{more}}}"#)
+        };
+        let site =
+            r#","secure":true,"partitionKey":"https://top.example","_crHasCrossSiteAncestor":"#;
+        let cookies = ["", &format!("{site}false"), &format!("{site}true")].map(cookie);
+        let document = format!(r#"{{"cookies":[{}]}}"#, cookies.join(","));
+        let entries = of(document.as_bytes()).unwrap();
+        let places: Vec<_> = entries.keys().map(|name| &*name.place).collect();
+        assert_eq!(
+            places,
+            [
+                "x.example",
+                "x.example in https://top.example",
+                "x.example in https://top.example across sites"
+            ]
+        );
+    }
 }

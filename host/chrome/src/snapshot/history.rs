@@ -83,7 +83,8 @@ pub(crate) fn digest(plain: &[u8]) -> String {
 }
 
 /// Keeps `content` as the newest generation of its kind, unless the newest has the same digest, and removes those of
-/// its kind beyond the newest `limit`. Gives the time of the generation that holds the content.
+/// its kind beyond the newest `limit`, never the one that holds the content. Those of a time that is yet to come, from
+/// a clock that was ahead, count as the oldest. Gives the time of the generation that holds the content.
 pub(crate) fn keep(
     file: &Path,
     content: &[u8],
@@ -98,6 +99,7 @@ pub(crate) fn keep(
     let of_kind = || -> Result<Vec<Generation>, WriteError> {
         let mut all = list(file).map_err(read)?;
         all.retain(|generation| generation.suspicious == suspicious);
+        all.sort_by_key(|generation| generation.taken > now);
         Ok(all)
     };
     let taken = match of_kind()?.first() {
@@ -110,7 +112,9 @@ pub(crate) fn keep(
             now
         }
     };
-    for old in of_kind()?.into_iter().skip(limit.max(1)) {
+    let mut others = of_kind()?;
+    others.retain(|generation| generation.taken != taken || generation.digest != digest);
+    for old in others.into_iter().skip(limit.saturating_sub(1)) {
         fs::remove_file(&old.path)
             .map_err(|source| WriteError::new("remove", &old.path, source))?;
     }
@@ -154,6 +158,26 @@ mod tests {
             at(3),
             "the generation that holds it"
         );
+    }
+
+    #[test]
+    fn generations_from_a_clock_that_was_ahead_do_not_push_the_new_one_out() {
+        let root = tempfile::tempdir().unwrap();
+        let file = root.path().join("state.json");
+        for second in [1_000, 1_001] {
+            keep_text(&file, &second.to_string(), second, false);
+        }
+        for (second, text) in [(1, "a"), (2, "b"), (2, "c")] {
+            assert_eq!(keep_text(&file, text, second, false), at(second));
+            let kept = list(&file).unwrap();
+            let digest = digest(text.as_bytes());
+            assert!(
+                kept.iter().any(|g| g.digest == digest),
+                "{text} is not in {kept:?}"
+            );
+        }
+        let kept: Vec<_> = list(&file).unwrap().iter().map(|g| g.taken).collect();
+        assert_eq!(kept, [at(2), at(2)]);
     }
 
     #[test]

@@ -12,17 +12,20 @@ pub struct LossLimit {
     /// A snapshot that lost a larger share, of the cookies or of the origins with stored data, is suspicious. In
     /// percent, 1 to 100; at 100 nothing but an empty snapshot is.
     pub percent: u8,
-    /// A suspicious snapshot is published after all once harvests have come to the like of it for this long: then it
-    /// is what the browser holds.
+    /// A suspicious snapshot is published after all once at least three harvests in a row have come to the like of it,
+    /// over this long: then it is what the browser holds. One that failed in another way in between starts over.
     pub accept_after: Duration,
+    /// Harvests that are further apart are not in a row: what happened in between is not known.
+    pub gap: Duration,
 }
 
 impl Default for LossLimit {
-    /// 80 %, accepted after 2 h: with a harvest every hour, by the third in a row.
+    /// 80 %, accepted after 2 h: with a harvest every hour, by the third or fourth in a row.
     fn default() -> Self {
         Self {
             percent: 80,
             accept_after: Duration::from_secs(2 * 60 * 60),
+            gap: Duration::from_secs(2 * 60 * 60),
         }
     }
 }

@@ -8,14 +8,18 @@ use std::time::SystemTime;
 use tracing::warn;
 
 use crate::file::{WriteError, write_atomically};
+use crate::harvest::Harvested;
 
 use super::encryption::encrypt;
 use super::history;
 use super::loss::{Counts, Loss, LossLimit};
-use super::status::Status;
+use super::status::{Sightings, Status};
 use super::summary::Summary;
 use super::timestamp::Timestamp;
 use crate::keys::Recipient;
+
+/// Two may be the two ends of one bad hour.
+const SIGHTINGS: u32 = 3;
 
 /// How a snapshot is published. The default replaces the file and does nothing else.
 #[derive(Debug, Clone, Default)]
@@ -35,14 +39,14 @@ pub struct Publication {
 pub enum PublishError {
     /// It lost too much.
     #[error(
-        "suspicious: {loss}; the last good snapshot stays until {until}, unless a harvest brings in more or \
-         `witgate harvest --accept` takes it as it is{}",
+        "suspicious: {loss}; the last good snapshot stays at least until {until} and the third harvest like it, \
+         unless one brings in more or `witgate harvest --accept` takes it as it is{}",
         kept(aside)
     )]
     Suspicious {
         /// What was lost.
         loss: Loss,
-        /// From when on the like of it is accepted.
+        /// From when on the like of it is accepted, as the third in a row or a later one.
         until: Timestamp,
         /// Where it is kept.
         aside: Option<PathBuf>,
@@ -63,35 +67,46 @@ fn kept(aside: &Option<PathBuf>) -> String {
 }
 
 impl Publication {
-    /// Publishes `plain` as `file`. Blocks on the disk; the caller holds the harvest's lock. Gives the file's size.
+    /// Publishes `plain`, which holds what `harvested` says, as `file`, and records it in the status. Blocks on the
+    /// disk; the caller holds the harvest's lock. Gives `harvested` with the file's size.
     pub(crate) fn publish(
         &self,
         file: &Path,
         plain: &[u8],
-        counts: Counts,
-    ) -> Result<usize, PublishError> {
-        let now = SystemTime::now();
+        harvested: Harvested,
+    ) -> Result<Harvested, PublishError> {
+        self.publish_at(SystemTime::now(), file, plain, harvested)
+    }
+
+    fn publish_at(
+        &self,
+        now: SystemTime,
+        file: &Path,
+        plain: &[u8],
+        mut harvested: Harvested,
+    ) -> Result<Harvested, PublishError> {
         let encrypted = match &*self.recipients {
             [] => None,
             recipients => Some(encrypt(plain, recipients).map_err(PublishError::Encrypt)?),
         };
         let content = encrypted.as_deref().unwrap_or(plain);
         let status = self.last_status(file);
-        if let Some((loss, since)) = self.suspicion(file, counts, &status, now) {
-            return Err(self.set_aside(file, plain, content, loss, since, now));
+        if let Some((loss, seen)) = self.suspicion(file, &harvested, &status, now) {
+            return Err(self.set_aside(file, plain, content, loss, seen, now));
         }
         write_atomically(file, content)?;
+        harvested.bytes = content.len();
         let generation = self.keep(file, plain, content, now, false);
         if self.status {
             let published = Status::update(file, |status| {
                 status.generation = Some(generation.unwrap_or_else(|| now.into()));
-                status.suspicious_since = None;
+                status.succeeded(now, harvested.clone());
             });
             if let Err(error) = published {
                 warn!(%error, "the status of the snapshot is not recorded");
             }
         }
-        Ok(content.len())
+        Ok(harvested)
     }
 
     fn last_status(&self, file: &Path) -> Status {
@@ -103,25 +118,23 @@ impl Publication {
             .unwrap_or_default()
     }
 
-    /// What was lost and since when, unless that has to be taken for the truth by now.
+    /// What was lost and how often that was seen, unless it has to be taken for the truth by now.
     fn suspicion(
         &self,
         file: &Path,
-        counts: Counts,
+        harvested: &Harvested,
         status: &Status,
         now: SystemTime,
-    ) -> Option<(Loss, Timestamp)> {
+    ) -> Option<(Loss, Sightings)> {
         let limit = self.loss?;
-        let loss = limit.exceeded(last_counts(file, status)?, counts)?;
-        let since = match status.suspicious_since {
-            Some(since) if since.age(now) >= limit.accept_after => {
-                warn!(%loss, %since, "harvests agree on the loss: it is accepted");
-                return None;
-            }
-            Some(since) => since,
-            None => now.into(),
-        };
-        Some((loss, since))
+        let loss = limit.exceeded(last_counts(file, status)?, counts(harvested))?;
+        let seen = Sightings::one_more(status.suspicious, now, limit.gap);
+        if seen.count >= SIGHTINGS && seen.since.age(now) >= limit.accept_after {
+            let (since, harvests) = (seen.since, seen.count);
+            warn!(%loss, %since, harvests, "harvests agree on the loss: it is accepted");
+            return None;
+        }
+        Some((loss, seen))
     }
 
     fn set_aside(
@@ -130,18 +143,18 @@ impl Publication {
         plain: &[u8],
         content: &[u8],
         loss: Loss,
-        since: Timestamp,
+        seen: Sightings,
         now: SystemTime,
     ) -> PublishError {
         let aside = self.keep(file, plain, content, now, true);
-        let recorded = Status::update(file, |status| status.suspicious_since = Some(since));
+        let recorded = Status::update(file, |status| status.suspicious = Some(seen));
         if let Err(error) = recorded {
             return error.into();
         }
         let after = self.loss.unwrap_or_default().accept_after;
         PublishError::Suspicious {
             loss,
-            until: (SystemTime::from(since) + after).into(),
+            until: (SystemTime::from(seen.since) + after).into(),
             aside: aside.map(|_| history::directory(file)),
         }
     }
@@ -165,16 +178,20 @@ impl Publication {
     }
 }
 
+fn counts(harvested: &Harvested) -> Counts {
+    Counts {
+        cookies: harvested.cookies,
+        origins: harvested.origins,
+    }
+}
+
 /// What the last good snapshot held, by its status or, without one, by itself.
 fn last_counts(file: &Path, status: &Status) -> Option<Counts> {
     if !file.exists() {
         return None;
     }
     if let Some(last) = &status.last_success {
-        return Some(Counts {
-            cookies: last.harvested.cookies,
-            origins: last.harvested.origins,
-        });
+        return Some(counts(&last.harvested));
     }
     let summary = Summary::of(&fs::read(file).ok()?, SystemTime::now()).ok()?;
     Some(Counts {
@@ -187,21 +204,22 @@ fn last_counts(file: &Path, status: &Status) -> Option<Counts> {
 mod tests {
     use super::super::encryption::decrypt;
     use super::*;
-    use crate::harvest::Harvested;
     use crate::keys::{Identities, generate};
     use std::time::Duration;
 
-    fn state(cookies: usize) -> (Vec<u8>, Counts) {
+    const HOUR: Duration = Duration::from_secs(3600);
+
+    fn state(cookies: usize) -> (Vec<u8>, Harvested) {
         let cookies: Vec<_> = (0..cookies)
             .map(|n| serde_json::json!({"name": format!("c{n}"), "value": "v", "domain": "a.example", "path": "/"}))
             .collect();
-        let counts = Counts {
+        let harvested = Harvested {
             cookies: cookies.len(),
-            origins: 0,
+            ..Harvested::default()
         };
         (
             serde_json::to_vec(&serde_json::json!({"cookies": cookies})).unwrap(),
-            counts,
+            harvested,
         )
     }
 
@@ -210,6 +228,7 @@ mod tests {
             loss: Some(LossLimit {
                 percent: 80,
                 accept_after,
+                gap: HOUR,
             }),
             history: 3,
             recipients: vec![],
@@ -218,14 +237,17 @@ mod tests {
     }
 
     fn publish(how: &Publication, file: &Path, cookies: usize) -> Result<usize, PublishError> {
-        let (bytes, counts) = state(cookies);
-        let size = how.publish(file, &bytes, counts)?;
-        let harvested = Harvested {
-            cookies,
-            ..Harvested::default()
-        };
-        Status::update(file, |s| s.record(SystemTime::now(), Ok(harvested)))?;
-        Ok(size)
+        publish_at(SystemTime::now(), how, file, cookies)
+    }
+
+    fn publish_at(
+        now: SystemTime,
+        how: &Publication,
+        file: &Path,
+        cookies: usize,
+    ) -> Result<usize, PublishError> {
+        let (bytes, harvested) = state(cookies);
+        Ok(how.publish_at(now, file, &bytes, harvested)?.bytes)
     }
 
     #[test]
@@ -249,13 +271,13 @@ mod tests {
             Status::read(&file)
                 .unwrap()
                 .unwrap()
-                .suspicious_since
-                .is_some()
+                .suspicious
+                .is_some_and(|seen| seen.count == 2)
         );
 
         publish(&how, &file, 9).unwrap();
         assert_eq!(fs::read(&file).unwrap(), state(9).0);
-        assert_eq!(Status::read(&file).unwrap().unwrap().suspicious_since, None);
+        assert_eq!(Status::read(&file).unwrap().unwrap().suspicious, None);
     }
 
     #[test]
@@ -265,12 +287,58 @@ mod tests {
         let how = careful(Duration::ZERO);
         publish(&how, &file, 10).unwrap();
         publish(&how, &file, 0).unwrap_err();
+        publish(&how, &file, 0).unwrap_err();
         publish(&how, &file, 0).unwrap();
         assert_eq!(fs::read(&file).unwrap(), state(0).0);
 
         publish(&how, &file, 10).unwrap();
         let accepting = Publication { loss: None, ..how };
         publish(&accepting, &file, 0).unwrap();
+    }
+
+    #[test]
+    fn a_loss_is_accepted_by_the_third_harvest_in_a_row_that_sees_it_and_not_across_a_gap() {
+        let root = tempfile::tempdir().unwrap();
+        let file = root.path().join("state.json");
+        let how = careful(2 * HOUR);
+        let start = SystemTime::UNIX_EPOCH + Duration::from_secs(1_767_225_600);
+        let at = |hours: u32, cookies| publish_at(start + hours * HOUR, &how, &file, cookies);
+        at(0, 10).unwrap();
+        at(1, 0).unwrap_err();
+        // Nothing is known of the time in between: this is the first again.
+        for hour in [3, 4] {
+            at(hour, 0).unwrap_err();
+        }
+        at(5, 0).unwrap();
+
+        at(6, 10).unwrap();
+        for hour in [7, 8] {
+            at(hour, 0).unwrap_err();
+        }
+        at(9, 10).unwrap();
+        for hour in [10, 11] {
+            at(hour, 0).unwrap_err();
+        }
+        let (soon, later) = (
+            start + 12 * HOUR - Duration::from_secs(60),
+            start + 12 * HOUR,
+        );
+        publish_at(soon, &how, &file, 0).expect_err("the third, and not 2 h after the first");
+        publish_at(later, &how, &file, 0).unwrap();
+    }
+
+    #[test]
+    fn what_is_published_is_recorded_with_it() {
+        let root = tempfile::tempdir().unwrap();
+        let file = root.path().join("state.json");
+        let (bytes, harvested) = state(7);
+        let how = careful(HOUR);
+        let published = how.publish(&file, &bytes, harvested).unwrap();
+        assert_eq!(published.bytes, bytes.len());
+        let status = Status::read(&file).unwrap().unwrap();
+        assert_eq!(status.last_success.unwrap().harvested, published);
+        assert_eq!(status.last_attempt.unwrap().error, None);
+        assert!(status.generation.is_some());
     }
 
     #[test]
@@ -316,9 +384,9 @@ mod tests {
     fn the_default_leaves_nothing_but_the_file() {
         let root = tempfile::tempdir().unwrap();
         let file = root.path().join("state.json");
-        let (bytes, counts) = state(1);
+        let (bytes, harvested) = state(1);
         Publication::default()
-            .publish(&file, &bytes, counts)
+            .publish(&file, &bytes, harvested)
             .unwrap();
         assert_eq!(fs::read_dir(root.path()).unwrap().count(), 1);
     }

@@ -4,7 +4,7 @@ use std::fs::{self, OpenOptions};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 use tracing::warn;
@@ -26,9 +26,9 @@ pub struct Status {
     pub last_attempt: Option<Attempt>,
     /// Harvests that failed since the last success.
     pub failures_in_a_row: u32,
-    /// Since when harvests have lost suspiciously much. `None`: the last good one has been taken.
-    pub suspicious_since: Option<Timestamp>,
-    /// When the schedule harvests next.
+    /// Harvests that lost suspiciously much, one after the other. `None`: the last one did not.
+    pub suspicious: Option<Sightings>,
+    /// When the schedule harvests next, be it to try again.
     pub next_due: Option<Timestamp>,
 }
 
@@ -49,6 +49,36 @@ pub struct Attempt {
     pub at: Timestamp,
     /// What went wrong, if something did.
     pub error: Option<String>,
+}
+
+/// Harvests in a row that lost suspiciously much.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sightings {
+    /// The first of them.
+    pub since: Timestamp,
+    /// The last of them.
+    pub last: Timestamp,
+    /// How many.
+    pub count: u32,
+}
+
+impl Sightings {
+    /// One more at `now`, or the first if the last is longer ago than `gap`.
+    pub(crate) fn one_more(before: Option<Self>, now: SystemTime, gap: Duration) -> Self {
+        let last = now.into();
+        match before.filter(|before| before.last.age(now) <= gap) {
+            Some(Self { since, count, .. }) => Self {
+                since,
+                last,
+                count: count.saturating_add(1),
+            },
+            None => Self {
+                since: last,
+                last,
+                count: 1,
+            },
+        }
+    }
 }
 
 /// Where the status of a snapshot is.
@@ -104,20 +134,20 @@ impl Status {
         write_atomically(&path, &json)
     }
 
-    pub(crate) fn record(&mut self, at: SystemTime, outcome: Result<Harvested, String>) {
+    pub(crate) fn succeeded(&mut self, at: SystemTime, harvested: Harvested) {
         let at = at.into();
-        let error = match outcome {
-            Ok(harvested) => {
-                self.failures_in_a_row = 0;
-                self.last_success = Some(Success { at, harvested });
-                None
-            }
-            Err(error) => {
-                self.failures_in_a_row = self.failures_in_a_row.saturating_add(1);
-                Some(error)
-            }
-        };
-        self.last_attempt = Some(Attempt { at, error });
+        self.failures_in_a_row = 0;
+        self.suspicious = None;
+        self.last_success = Some(Success { at, harvested });
+        self.last_attempt = Some(Attempt { at, error: None });
+    }
+
+    pub(crate) fn failed(&mut self, at: SystemTime, error: String) {
+        self.failures_in_a_row = self.failures_in_a_row.saturating_add(1);
+        self.last_attempt = Some(Attempt {
+            at: at.into(),
+            error: Some(error),
+        });
     }
 }
 
@@ -125,7 +155,6 @@ impl Status {
 mod tests {
     use super::*;
     use std::os::unix::fs::PermissionsExt;
-    use std::time::Duration;
 
     #[test]
     fn a_failure_keeps_the_last_success_in_a_private_file() {
@@ -138,13 +167,10 @@ mod tests {
             duration: Duration::from_millis(1_500),
             ..Harvested::default()
         };
-        Status::update(&file, |status| status.record(start, Ok(harvested.clone()))).unwrap();
+        Status::update(&file, |status| status.succeeded(start, harvested.clone())).unwrap();
         let later = start + Duration::from_secs(60);
         for _ in 0..2 {
-            Status::update(&file, |status| {
-                status.record(later, Err("no browser".into()))
-            })
-            .unwrap();
+            Status::update(&file, |status| status.failed(later, "no browser".into())).unwrap();
         }
         let status = Status::read(&file).unwrap().unwrap();
         let success = status.last_success.unwrap();
