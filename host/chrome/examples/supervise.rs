@@ -11,7 +11,6 @@
 use std::error::Error;
 use std::path::PathBuf;
 
-use tokio::sync::watch;
 use witgate_chrome::{ChromeConfig, HarvestConfig, ScheduleConfig, Supervisor, schedule};
 
 #[tokio::main(flavor = "current_thread")]

@@ -181,7 +181,7 @@ mod tests {
                     let number = took.len() as u32;
                     took.push(write(number));
                     // The pause between two bursts, in which there is a moment of rest.
-                    sleep(if number % 20 == 0 {
+                    sleep(if number.is_multiple_of(20) {
                         REST * 3
                     } else {
                         Duration::from_millis(1)
