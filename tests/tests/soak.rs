@@ -337,15 +337,9 @@ impl Soak {
     }
 }
 
-/// The same configuration for a busy machine, where Chromium may need a while to write everything at an orderly stop,
-/// and for many clients of one address.
+/// The same configuration for a busy machine, where Chromium may need a while to write everything at an orderly stop.
 fn patient(config: &str) -> String {
-    let config = replaced(
-        config,
-        "upgrades-per-client = 16",
-        "upgrades-per-client = 64",
-    );
-    replaced(&config, "[chrome]\n", "[chrome]\nstop-timeout = \"60s\"\n")
+    replaced(config, "[chrome]\n", "[chrome]\nstop-timeout = \"60s\"\n")
 }
 
 /// The same configuration with times that fit into a short test.

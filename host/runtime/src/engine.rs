@@ -9,9 +9,9 @@ use crate::bindings;
 use crate::cache::CodeCache;
 use crate::instance::State;
 
-/// How often the clock that deadlines are measured with moves on. A runaway call is cut at most two ticks after
-/// its deadline; a tick costs one atomic add.
-pub(crate) const TICK: Duration = Duration::from_millis(5);
+/// How often the clock that deadlines are measured with moves on. A runaway call is cut at most four ticks after its
+/// deadline: one that has begun, one to round up, and two in which it is seen to run. A tick costs one atomic add.
+pub(crate) const TICK: Duration = Duration::from_millis(2);
 
 /// Native stack that a guest may use. wasmtime's own default; a worker's thread must have more than this.
 const GUEST_STACK: usize = 512 * 1024;

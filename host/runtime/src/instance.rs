@@ -138,9 +138,14 @@ impl Instance {
         store.limiter(|state| &mut state.memory);
         store.set_epoch_deadline(ticks(limits.start));
         stopwatch.start(limits.start);
-        if component.waits {
-            store.epoch_deadline_callback(|store| Ok(store.data().stopwatch.overdue()));
-        }
+        let waits = component.waits;
+        store.epoch_deadline_callback(move |store| {
+            let stopwatch = &store.data().stopwatch;
+            Ok(match waits {
+                true => stopwatch.overdue(),
+                false => stopwatch.had_its_time(),
+            })
+        });
         let made = match component.waits {
             true => {
                 let making = component.pre.instantiate_async(&mut store);
@@ -311,8 +316,9 @@ impl Instance {
     fn enter(&mut self, phase: Phase, deadline: Duration) {
         self.entered = true;
         self.store.set_epoch_deadline(ticks(deadline));
-        if self.waits {
-            self.stopwatch.start(deadline);
+        match self.waits {
+            true => self.stopwatch.start(deadline),
+            false => self.stopwatch.reset(),
         }
         let state = self.store.data_mut();
         state.phase = phase;
