@@ -7,12 +7,13 @@ use std::{env, fs, process};
 use witgate_build::{Build, Component};
 
 /// Each is a package in a folder of the same name beside this one.
-const PLUGINS: [&str; 7] = [
+const PLUGINS: [&str; 8] = [
     "allow-list",
     "bearer-auth",
     "cdp-endpoint",
     "cdp-urls",
     "connection-close",
+    "headers",
     "host-rewrite",
     "snapshot-server",
 ];

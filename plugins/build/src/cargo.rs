@@ -3,7 +3,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::{env, fs};
 
-use crate::{BuildError, artifact, component};
+use crate::{BuildError, artifact, component, workspace};
 
 /// What plugins are compiled for: it has no system interface, so nothing can be imported but what the contract offers.
 pub const TARGET: &str = "wasm32-unknown-unknown";
@@ -112,12 +112,18 @@ impl Build {
         }
     }
 
-    fn command(&self) -> Command {
+    /// A call of cargo in the workspace, without arguments.
+    fn cargo(&self) -> Command {
         let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
         cargo.current_dir(&self.directory);
         for (name, _) in env::vars_os().filter(|(name, _)| belongs_to_the_outer_build(name)) {
             cargo.env_remove(name);
         }
+        cargo
+    }
+
+    fn command(&self) -> Command {
+        let mut cargo = self.cargo();
         cargo.env(
             "CARGO_ENCODED_RUSTFLAGS",
             remapped_paths(&self.directory).join(OsStr::new("\u{1f}")),
@@ -125,8 +131,8 @@ impl Build {
         cargo.args(["build", "--target", TARGET, "--profile", &self.profile]);
         cargo.args(["--message-format", "json-render-diagnostics"]);
         cargo.arg("--target-dir").arg(&self.target_dir);
-        for package in &self.packages {
-            cargo.args(["--package", package]);
+        for package in workspace::specifications(&mut self.cargo(), &self.packages) {
+            cargo.args(["--package", &package]);
         }
         if self.locked {
             cargo.arg("--locked");

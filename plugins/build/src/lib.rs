@@ -15,6 +15,7 @@ mod artifact;
 mod cargo;
 mod component;
 mod error;
+mod workspace;
 
 pub use cargo::{Build, Component, TARGET};
 pub use component::encode;

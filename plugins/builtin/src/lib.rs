@@ -49,6 +49,7 @@ mod tests {
                 "cdp-endpoint",
                 "cdp-urls",
                 "connection-close",
+                "headers",
                 "host-rewrite",
                 "snapshot-server"
             ]
