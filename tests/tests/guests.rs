@@ -8,7 +8,7 @@ use witgate_build::Build;
 use witgate_tests::http::Message;
 use witgate_tests::upstream::response;
 use witgate_tests::witgate::Setup;
-use witgate_tests::{Upstream, Witgate, config, http};
+use witgate_tests::{Upstream, Witgate, config, eventually, http};
 
 const GUESTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/guests");
 
@@ -93,6 +93,73 @@ fn panic() {
 fn spin() {
     let proxy = misbehaving("spin", "limits.deadline = \"20ms\"");
     proxy.assert_failed(&proxy.bad(), 500, "deadline of 20ms");
+}
+
+/// One worker serves all. No time is over in this test: the hook would run for an hour.
+#[test]
+fn one_that_spins_lets_its_worker_serve_its_neighbours() {
+    let proxy = misbehaving("spin", "limits.deadline = \"1h\"");
+    let mut spinning = proxy.witgate.connect("main");
+    spinning.send("GET /bad HTTP/1.1\r\nHost: a\r\n\r\n");
+    let mut another = proxy.witgate.connect("main");
+    another.send("GET /bad HTTP/1.1\r\nHost: a\r\n\r\n");
+    for _ in 0..10 {
+        proxy.assert_serves();
+    }
+}
+
+#[test]
+fn when_all_calls_at_once_are_taken_the_next_waits_and_is_refused() {
+    let limits = "limits.deadline = \"1h\"\nlimits.concurrency = 2\nlimits.wait = \"20ms\"";
+    let proxy = misbehaving("spin", limits);
+    let mut spinning = proxy.witgate.connect("main");
+    spinning.send("GET /bad HTTP/1.1\r\nHost: a\r\n\r\n");
+    proxy.assert_serves();
+    let mut another = proxy.witgate.connect("main");
+    another.send("GET /bad HTTP/1.1\r\nHost: a\r\n\r\n");
+    eventually("there is no turn left", || {
+        (proxy.witgate.get("main", "/good").status() == 503).then_some(())
+    });
+    proxy.witgate.log_line("why", |line| {
+        line.text("reason")
+            .is_some_and(|reason| reason.contains("raise `limits.concurrency`"))
+    });
+    // Whoever leaves makes room.
+    drop(another);
+    eventually("its turn is free again", || {
+        (proxy.witgate.get("main", "/good").status() == 200).then_some(())
+    });
+}
+
+#[test]
+fn keep_state() {
+    let seen = |more: &str| {
+        let proxy = misbehaving("keep-state", more);
+        let answers = (0..4).map(|_| proxy.bad().text().to_owned());
+        answers.collect::<Vec<_>>().join(", ")
+    };
+    assert_eq!(seen(""), "seen 1, seen 2, seen 3, seen 4");
+    assert_eq!(
+        seen("isolation = \"exchange\""),
+        "seen 1, seen 1, seen 1, seen 1"
+    );
+    assert_eq!(
+        seen("limits.exchanges = 2"),
+        "seen 1, seen 2, seen 1, seen 2"
+    );
+}
+
+#[test]
+fn leak_memory() {
+    let leaking =
+        |more: &str| misbehaving("leak-memory", &format!("limits.memory = \"8MiB\"\n{more}"));
+    let proxy = leaking("");
+    for _ in 0..30 {
+        assert_eq!(proxy.bad().text(), "hello");
+    }
+    let never_recycled = leaking("limits.recycle-memory = \"8MiB\"");
+    let failed = (0..30).find(|_| never_recycled.bad().status() == 500);
+    assert!(failed.is_some(), "it leaks nothing");
 }
 
 #[test]
@@ -232,7 +299,7 @@ fn one_that_fails_again_and_again_is_left_alone_and_comes_back() {
             metrics.text()
         );
     }
-    witgate_tests::wait::eventually("the plugin is called again", || {
+    eventually("the plugin is called again", || {
         (proxy.witgate.get("main", "/good").status() == 200).then_some(())
     });
 }

@@ -103,6 +103,7 @@ async fn live(
         use_upstream_authority: false,
         response: None,
         attributes: Default::default(),
+        own_instances: Default::default(),
         limits: HeadLimits {
             count: limits.header_count,
             size: limits.header_size,

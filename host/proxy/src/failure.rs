@@ -6,7 +6,7 @@
 //! | client | no route, or none that answers | 404 |
 //! | client | more upgraded connections than one may have | 429 |
 //! | plugin | trap, limit, error value, impossible result | 500 |
-//! | plugin | quarantined | 503 |
+//! | plugin | quarantined, or all its calls are taken | 503 |
 //! | upstream | no connection, or a broken response | 502 |
 //! | upstream | too slow to connect or to answer | 504 |
 //! | host | a file that cannot be read, or keeps changing | 500, 503 |
@@ -129,7 +129,7 @@ impl Failure {
 impl From<PluginFailure> for Failure {
     fn from(failure: PluginFailure) -> Self {
         let status = match failure.kind {
-            FailureKind::Quarantined(_) => StatusCode::SERVICE_UNAVAILABLE,
+            FailureKind::Quarantined(_) | FailureKind::Busy(_) => StatusCode::SERVICE_UNAVAILABLE,
             _ => StatusCode::INTERNAL_SERVER_ERROR,
         };
         Self {

@@ -344,13 +344,18 @@ async fn load(
         memory: plugin.limits.memory,
         held_body: plugin.limits.held_body,
         log_lines: plugin.limits.log_lines,
+        concurrency: plugin.limits.concurrency,
+        wait: plugin.limits.wait,
+        exchanges: plugin.limits.exchanges,
+        recycle_memory: plugin.limits.recycle_memory,
     };
     let mut built = Plugin::new(
         plugin.name.clone(),
         component,
         plugin.config.to_string(),
         limits,
-    );
+    )
+    .with_isolation(plugin.isolation);
     if let Some(grant) = &plugin.grant.http_client {
         built = built.with_http_client(HttpGrant {
             client: Arc::new(outbound::Client),

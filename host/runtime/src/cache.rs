@@ -136,6 +136,17 @@ fn deserialize(engine: &Engine, code: &[u8], path: &Path) -> Option<Component> {
     }
 }
 
+/// The same code for another engine that compiles alike and places instances elsewhere.
+#[expect(
+    unsafe_code,
+    reason = "running code that this process compiled or took from its cache"
+)]
+pub(crate) fn copy(component: &Component, engine: &Engine) -> wasmtime::Result<Component> {
+    let code = component.serialize()?;
+    // SAFETY: `deserialize` requires bytes that `Component::serialize` made, as these were, a line above.
+    unsafe { Component::deserialize(engine, code) }
+}
+
 fn only_ours(metadata: &Metadata) -> bool {
     metadata.uid() == rustix::process::geteuid().as_raw() && metadata.mode() & 0o022 == 0
 }

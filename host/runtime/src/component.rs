@@ -1,6 +1,9 @@
 //! A compiled component and the hooks that were found in it.
 
+use std::sync::OnceLock;
+
 use sha2::{Digest, Sha256};
+use wasmtime::Engine;
 use wasmtime::component::types::ComponentItem;
 use wasmtime::component::{Component as Compiled, ComponentExportIndex, InstancePre};
 
@@ -15,11 +18,18 @@ const CONTRACT: &str = "witgate:plugin/";
 /// A compiled component that exports hooks of the contract. Immutable and shared by all workers.
 pub struct Component {
     pub(crate) pre: InstancePre<State>,
+    /// For instances that live for one exchange; made when the first is needed.
+    pooled: OnceLock<Option<Pooled>>,
+    runtime: Runtime,
     pub(crate) exports: Exports,
-    /// Imports WASI or `http-client`, whose functions may wait: every call has to run on a fiber.
-    pub(crate) waits: bool,
     sends_requests: bool,
     digest: ComponentDigest,
+}
+
+/// The component, readied once more for another engine.
+pub(crate) struct Pooled {
+    pub(crate) pre: InstancePre<State>,
+    pub(crate) exports: Exports,
 }
 
 /// Which hooks a component implements.
@@ -99,7 +109,7 @@ impl Component {
         }
         let digest: ComponentDigest = Sha256::digest(bytes).into();
         let compiled = compile(runtime, bytes, &digest)?;
-        let exports = find_exports(runtime, &compiled)?;
+        let exports = find_exports(&runtime.engine, &compiled)?;
         let imports = |interface: &str| {
             compiled
                 .component_type()
@@ -107,18 +117,28 @@ impl Component {
                 .any(|(name, _)| name.starts_with(interface))
         };
         let sends_requests = imports("witgate:plugin/http-client@");
-        let waits = sends_requests || imports("wasi:");
         let pre = runtime
             .linker
             .instantiate_pre(&compiled)
             .map_err(|e| LoadError::Imports(format!("{e:#}")))?;
         Ok(Self {
             pre,
+            pooled: OnceLock::new(),
+            runtime: runtime.clone(),
             exports,
-            waits,
             sends_requests,
             digest,
         })
+    }
+
+    /// What instances that live for one exchange are made of, where there is room for a pool of them.
+    pub(crate) fn pooled(&self) -> Option<&Pooled> {
+        let ready = || {
+            let pre = self.runtime.pooled(self.pre.component())?;
+            let exports = find_exports(pre.engine(), pre.component()).ok()?;
+            Some(Pooled { pre, exports })
+        };
+        self.pooled.get_or_init(ready).as_ref()
     }
 
     /// Which hooks the component implements.
@@ -171,10 +191,10 @@ fn compile(
     Ok(compiled)
 }
 
-fn find_exports(runtime: &Runtime, compiled: &Compiled) -> Result<Exports, LoadError> {
+fn find_exports(engine: &Engine, compiled: &Compiled) -> Result<Exports, LoadError> {
     let component_type = compiled.component_type();
     let names: Vec<String> = component_type
-        .exports(&runtime.engine)
+        .exports(engine)
         .map(|(name, _)| name.to_owned())
         .collect();
     let ours: Vec<&String> = names

@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use http::{HeaderMap, StatusCode};
 
+use crate::slot::OwnInstances;
+
 /// One request and its response, with the notes that plugins left on it.
 ///
 /// It is moved into the instance for the time of a call and moved out again, so that no call needs a lock or a
@@ -23,6 +25,8 @@ pub struct Exchange {
     pub attributes: Attributes,
     /// What edits may make of a head.
     pub limits: HeadLimits,
+    /// Instances that live for this exchange alone; none at first.
+    pub own_instances: OwnInstances,
 }
 
 /// What stays the same for the whole exchange.

@@ -17,7 +17,7 @@ pub struct PluginFailure {
 
 /// The ways a call into a plugin can fail.
 ///
-/// All but [`Error`](Self::Error) and [`BadResult`](Self::BadResult) cost the plugin its instance.
+/// [`Trap`](Self::Trap), [`Deadline`](Self::Deadline) and [`Memory`](Self::Memory) cost the plugin its instance.
 #[derive(Debug, Clone)]
 pub enum FailureKind {
     /// The guest stopped: a panic, an out-of-bounds access, a stack overflow, a call its phase does not allow.
@@ -41,11 +41,13 @@ pub enum FailureKind {
     LostInstance,
     /// The plugin failed so often that it is not called for a while.
     Quarantined(Duration),
+    /// As many calls were under way as there may be at once (this many), and none ended in time.
+    Busy(usize),
 }
 
 impl FailureKind {
     /// All labels.
-    pub const LABELS: [&str; 9] = [
+    pub const LABELS: [&str; 10] = [
         "trap",
         "deadline",
         "memory",
@@ -55,6 +57,7 @@ impl FailureKind {
         "start",
         "lost-instance",
         "quarantined",
+        "busy",
     ];
 
     /// One word for metrics and structured logs.
@@ -74,6 +77,7 @@ impl FailureKind {
             Self::Start(_) => 6,
             Self::LostInstance => 7,
             Self::Quarantined(_) => 8,
+            Self::Busy(_) => 9,
         }
     }
 
@@ -119,6 +123,10 @@ impl fmt::Display for PluginFailure {
                     "plugin `{plugin}` lost this body in {call}: its instance failed in another exchange"
                 )
             }
+            FailureKind::Busy(limit) => write!(
+                f,
+                "plugin `{plugin}` had no turn for {call}: all its {limit} calls at once on this worker were under way; raise `limits.concurrency` or `limits.wait`, or make it quicker"
+            ),
             FailureKind::Quarantined(left) => {
                 write!(
                     f,

@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use wasmtime::component::{
-    ComponentExportIndex, ComponentNamedList, Instance as Wasm, Lift, Lower, ResourceAny,
+    ComponentExportIndex, ComponentNamedList, Instance as Wasm, InstancePre, Lift, Lower,
+    ResourceAny,
 };
 use wasmtime::component::{ResourceTable, TypedFunc};
-use wasmtime::{ResourceLimiter, Store, Trap};
+use wasmtime::{PoolConcurrencyLimitError, ResourceLimiter, Store, Trap};
 use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 
 use crate::bindings::{self, RawVerdict, RequestVerdict, ResponseVerdict, types};
@@ -18,9 +19,9 @@ use crate::exchange::Exchange;
 use crate::failure::FailureKind;
 use crate::http_client::Outbound;
 use crate::log_budget::LogBudget;
-use crate::plugin::{Limits, Plugin, StartError};
+use crate::plugin::{Isolation, Limits, Plugin, StartError};
 use crate::stdio::LogStream;
-use crate::stopwatch::{Stopwatch, ticks};
+use crate::stopwatch::{FIRST_SLICE, Stopwatch};
 
 /// A mistake in a plugin's configuration, as the plugin itself found it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -120,48 +121,48 @@ pub(crate) struct Instance {
     stopwatch: Arc<Stopwatch>,
     calls: Calls,
     limits: Limits,
-    /// Every call has to run on a fiber, because an import may wait.
-    waits: bool,
     /// In a call. Still set when the next one comes: the last was abandoned half-way.
     entered: bool,
     dead: bool,
+    /// Exchanges that it has taken.
+    exchanges: u64,
+    /// Bytes of memory after which it is replaced.
+    recycle_memory: usize,
+}
+
+impl std::fmt::Debug for Instance {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Instance")
+            .field("usable", &self.is_usable())
+            .finish_non_exhaustive()
+    }
 }
 
 impl Instance {
     /// Makes an instance that is not configured yet.
     pub(crate) async fn new(plugin: &Plugin, outbound: Outbound) -> Result<Self, StartError> {
         let component = plugin.component();
-        let limits = plugin.limits();
-        let stopwatch = Arc::new(Stopwatch::new());
-        let state = State::new(plugin, outbound, stopwatch.clone());
-        let mut store = Store::new(component.pre.engine(), state);
-        store.limiter(|state| &mut state.memory);
-        store.set_epoch_deadline(ticks(limits.start));
-        stopwatch.start(limits.start);
-        let waits = component.waits;
-        store.epoch_deadline_callback(move |store| {
-            let stopwatch = &store.data().stopwatch;
-            Ok(match waits {
-                true => stopwatch.overdue(),
-                false => stopwatch.had_its_time(),
-            })
-        });
-        let made = match component.waits {
-            true => {
-                let making = component.pre.instantiate_async(&mut store);
-                stopwatch.bound(making).await
-            }
-            false => component.pre.instantiate(&mut store),
+        let ordinary = (&component.pre, &component.exports);
+        let pooled = match plugin.isolation() {
+            Isolation::Worker => None,
+            Isolation::Exchange => component.pooled().map(|p| (&p.pre, &p.exports)),
         };
-        match made.and_then(|wasm| Calls::find(&mut store, &wasm, &component.exports)) {
+        let (mut store, mut made) = make(plugin, outbound, pooled.unwrap_or(ordinary)).await;
+        if made.as_ref().is_err_and(is_pool_full) {
+            let outbound = store.into_data().outbound;
+            (store, made) = make(plugin, outbound, ordinary).await;
+        }
+        let limits = plugin.limits();
+        match made {
             Ok(calls) => Ok(Self {
+                stopwatch: store.data().stopwatch.clone(),
                 store,
-                stopwatch,
                 calls,
                 limits,
-                waits: component.waits,
                 entered: false,
                 dead: false,
+                exchanges: 0,
+                recycle_memory: usize::MAX,
             }),
             Err(error) => Err(StartError::Failed(explain(
                 &error,
@@ -184,7 +185,10 @@ impl Instance {
             .call(&configure, (config.to_owned(),), phase, self.limits.start)
             .await;
         let errors = match result {
-            Ok((Ok(()),)) => return Ok(()),
+            Ok((Ok(()),)) => {
+                self.bound_growth();
+                return Ok(());
+            }
             Ok((Err(errors),)) => errors,
             Err(kind) => return Err(StartError::Failed(kind)),
         };
@@ -209,9 +213,23 @@ impl Instance {
         result.map(|(schema,)| schema).map_err(StartError::Failed)
     }
 
+    /// A guest that never gives memory back, as all that leak, would sooner or later fail an exchange for it.
+    fn bound_growth(&mut self) {
+        let (most, used) = (self.limits.memory, self.store.data().memory.used);
+        let halfway = most - most.saturating_sub(used) / 2;
+        self.recycle_memory = self.limits.recycle_memory.unwrap_or(halfway);
+    }
+
     /// Whether another call may be made.
     pub(crate) fn is_usable(&self) -> bool {
         !self.dead && !self.entered
+    }
+
+    /// Whether it may be called for another exchange.
+    pub(crate) fn takes_calls(&self) -> bool {
+        self.is_usable()
+            && (self.limits.exchanges).is_none_or(|most| self.exchanges < most)
+            && self.store.data().memory.used <= self.recycle_memory
     }
 
     pub(crate) async fn on_request(
@@ -221,6 +239,7 @@ impl Instance {
         let Some(hook) = self.calls.on_request else {
             return (exchange, Ok(RawVerdict::Next));
         };
+        self.exchanges += 1;
         let (phase, result) = self
             .call(&hook, (), Phase::Request(exchange), self.limits.deadline)
             .await;
@@ -234,6 +253,8 @@ impl Instance {
         let Some(hook) = self.calls.on_response else {
             return (exchange, Ok(RawVerdict::Next));
         };
+        // Where there are both hooks, the other one has counted it.
+        self.exchanges += u64::from(self.calls.on_request.is_none());
         let (phase, result) = self
             .call(&hook, (), Phase::Response(exchange), self.limits.deadline)
             .await;
@@ -280,13 +301,8 @@ impl Instance {
     ) -> Result<(), FailureKind> {
         let deadline = self.limits.deadline;
         self.enter(Phase::Other("transform.drop"), deadline);
-        let dropped = match self.waits {
-            true => {
-                let dropping = transform.resource_drop_async(&mut self.store);
-                self.stopwatch.bound(dropping).await
-            }
-            false => transform.resource_drop(&mut self.store),
-        };
+        let dropping = transform.resource_drop_async(&mut self.store);
+        let dropped = self.stopwatch.bound(dropping).await;
         self.leave(dropped, deadline).1
     }
 
@@ -303,23 +319,15 @@ impl Instance {
         R: ComponentNamedList + Lift + Send + Sync + 'static,
     {
         self.enter(phase, deadline);
-        let called = match self.waits {
-            true => {
-                let calling = function.call_async(&mut self.store, params);
-                self.stopwatch.bound(calling).await
-            }
-            false => function.call(&mut self.store, params),
-        };
+        let calling = function.call_async(&mut self.store, params);
+        let called = self.stopwatch.bound(calling).await;
         self.leave(called, deadline)
     }
 
     fn enter(&mut self, phase: Phase, deadline: Duration) {
         self.entered = true;
-        self.store.set_epoch_deadline(ticks(deadline));
-        match self.waits {
-            true => self.stopwatch.start(deadline),
-            false => self.stopwatch.reset(),
-        }
+        self.store.set_epoch_deadline(FIRST_SLICE);
+        self.stopwatch.start(deadline);
         let state = self.store.data_mut();
         state.phase = phase;
         state.memory.exceeded = false;
@@ -338,6 +346,30 @@ impl Instance {
         self.dead |= result.is_err();
         (phase, result)
     }
+}
+
+/// A new store with an instance in it.
+async fn make(
+    plugin: &Plugin,
+    outbound: Outbound,
+    (pre, exports): (&InstancePre<State>, &Exports),
+) -> (Store<State>, wasmtime::Result<Calls>) {
+    let limits = plugin.limits();
+    let stopwatch = Arc::new(Stopwatch::new());
+    let state = State::new(plugin, outbound, stopwatch.clone());
+    let mut store = Store::new(pre.engine(), state);
+    store.limiter(|state| &mut state.memory);
+    store.set_epoch_deadline(FIRST_SLICE);
+    store.epoch_deadline_callback(|store| Ok(store.data().stopwatch.slice_over()));
+    stopwatch.start(limits.start);
+    // On a fiber, as every call, so that a guest that takes its time can let others run.
+    let made = stopwatch.bound(pre.instantiate_async(&mut store)).await;
+    let calls = made.and_then(|wasm| Calls::find(&mut store, &wasm, exports));
+    (store, calls)
+}
+
+fn is_pool_full(error: &wasmtime::Error) -> bool {
+    error.is::<PoolConcurrencyLimitError>()
 }
 
 impl Calls {

@@ -20,12 +20,16 @@
 
 mod engine;
 
+mod pool;
+
 pub mod cache;
 mod component;
 
 mod plugin;
 
 mod worker_plugin;
+
+mod slot;
 
 mod quarantine;
 
@@ -65,7 +69,8 @@ pub use head::is_authority;
 pub use http_client::{HttpClient, HttpGrant, SendError, Sending};
 pub use instance::ConfigError;
 pub use origin::Origin;
-pub use plugin::{Limits, Plugin, StartError};
+pub use plugin::{Isolation, Limits, Plugin, StartError};
+pub use slot::OwnInstances;
 pub use transform::BodyTransform;
 pub use verdict::{FileReply, NotFound, Reply, ReplyBody, Stale, Verdict};
 pub use worker_plugin::WorkerPlugin;

@@ -22,12 +22,33 @@ pub struct Limits {
     pub held_body: usize,
     /// Log lines a second on each worker.
     pub log_lines: u32,
+    /// Calls on one worker that may be under way at once, each in an instance; with [`Isolation::Exchange`], exchanges.
+    /// At least 1.
+    pub concurrency: usize,
+    /// How long a call waits for its turn when there are as many.
+    pub wait: Duration,
+    /// Exchanges after which an instance is replaced.
+    pub exchanges: Option<u64>,
+    /// Bytes of memory after which an instance is replaced. `None`: halfway from what it had when it was configured to
+    /// `memory`.
+    pub recycle_memory: Option<usize>,
+}
+
+/// How far exchanges are kept from one another within one plugin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Isolation {
+    /// An instance serves the exchanges of its worker, one call after the other.
+    #[default]
+    Worker,
+    /// Each exchange has an instance of its own, for all its hooks and bodies.
+    Exchange,
 }
 
 impl Default for Limits {
     /// 50 ms a call: long for a hook, and short for the other connections of a worker that wait meanwhile. 5 s for a
     /// start: instances of large language runtimes and their configuration take their time. 64 MiB. 1 MiB held. 100
-    /// lines.
+    /// lines. 16 calls at once on one worker: only those that wait or compute for milliseconds are under way together,
+    /// and each costs an instance's memory. One second for a turn: a client would rather be refused than wait longer.
     fn default() -> Self {
         Self {
             deadline: Duration::from_millis(50),
@@ -35,6 +56,10 @@ impl Default for Limits {
             memory: 64 << 20,
             held_body: 1 << 20,
             log_lines: 100,
+            concurrency: 16,
+            wait: Duration::from_secs(1),
+            exchanges: None,
+            recycle_memory: None,
         }
     }
 }
@@ -47,6 +72,7 @@ pub struct Plugin {
     component: Arc<Component>,
     config: Secret,
     limits: Limits,
+    isolation: Isolation,
     clock: Clock,
     http: Option<HttpGrant>,
     prepared: Prepared,
@@ -110,10 +136,23 @@ impl Plugin {
             component,
             config: Secret(config),
             limits,
+            isolation: Isolation::default(),
             clock: Clock::default(),
             http: None,
             prepared: Prepared::default(),
         }
+    }
+
+    /// Keeps exchanges further from one another than [`Isolation::Worker`] does.
+    #[must_use]
+    pub fn with_isolation(mut self, isolation: Isolation) -> Self {
+        self.isolation = isolation;
+        self
+    }
+
+    /// How far exchanges are kept from one another.
+    pub fn isolation(&self) -> Isolation {
+        self.isolation
     }
 
     /// Gives its instances another clock than the system's.

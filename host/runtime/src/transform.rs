@@ -7,13 +7,14 @@ use bytes::Bytes;
 use wasmtime::component::ResourceAny;
 
 use crate::failure::{FailureKind, PluginFailure};
-use crate::worker_plugin::{Slot, WorkerPlugin};
+use crate::slot::Slot;
+use crate::worker_plugin::WorkerPlugin;
 
 /// One body's way through a plugin.
 #[derive(Debug)]
 pub struct BodyTransform {
     plugin: Rc<WorkerPlugin>,
-    slot: Rc<Slot>,
+    slot: Arc<Slot>,
     resource: ResourceAny,
     body_of: (Arc<str>, Arc<str>),
 }
@@ -24,7 +25,7 @@ const MAX_CHUNK: usize = 65_536;
 impl BodyTransform {
     pub(crate) fn new(
         plugin: Rc<WorkerPlugin>,
-        slot: Rc<Slot>,
+        slot: Arc<Slot>,
         resource: ResourceAny,
         body_of: (Arc<str>, Arc<str>),
     ) -> Self {

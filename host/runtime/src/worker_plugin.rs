@@ -1,11 +1,11 @@
 //! A plugin's instances on one worker, and the calls of its hooks.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use tokio::sync::{Mutex, Semaphore};
-use wasmtime::component::ResourceAny;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
 
 use crate::bindings::RawVerdict;
 use crate::counts::{Hook, PluginCounts};
@@ -13,44 +13,36 @@ use crate::exchange::Exchange;
 use crate::failure::{FailureKind, PluginFailure};
 use crate::http_client::Outbound;
 use crate::instance::Instance;
-use crate::plugin::{Plugin, StartError};
+use crate::plugin::{Isolation, Plugin, StartError};
 use crate::quarantine::Quarantine;
+use crate::slot::{Slot, State};
 use crate::transform::BodyTransform;
 use crate::verdict::{Reply, Verdict};
 
-/// Instances that one plugin may have on one worker, beside those whose calls wait for requests of their own. More than
-/// one are in use only while calls wait in an import.
-const MAX_INSTANCES: usize = 16;
+/// Calls that may wait at once for an instance. Each keeps its exchange in memory; more than these would not be served
+/// within `limits.wait` anyway.
+const MAX_WAITING: usize = 1024;
 
 /// A plugin's instances on one worker.
 ///
-/// A call runs to its end before the next one is made, so one instance serves all exchanges; only a guest that waits
-/// in an import makes the worker take another.
+/// With [`Isolation::Worker`], one instance serves all exchanges, one call after the other. A call that takes long, or
+/// waits in an import, lets others run, and these take another instance. With [`Isolation::Exchange`], each exchange has
+/// its own.
 #[derive(Debug)]
 pub struct WorkerPlugin {
     plugin: Arc<Plugin>,
     outbound: Outbound,
-    slots: RefCell<Vec<Rc<Slot>>>,
-    /// A hook call that may wait takes one, so that it finds an instance that is free, and not the one whose call
-    /// happens to take longest.
-    calls: Semaphore,
+    slots: RefCell<Vec<Arc<Slot>>>,
+    /// `limits.concurrency`, and those whose calls wait for requests of their own. A call takes one, or, with
+    /// [`Isolation::Exchange`], an instance.
+    places: Arc<Semaphore>,
     most: usize,
+    /// For a place.
+    waiting: Cell<usize>,
+    /// Ready for the next exchange; of [`Isolation::Exchange`].
+    ready: RefCell<Vec<Instance>>,
     quarantine: RefCell<Quarantine>,
     counts: Arc<PluginCounts>,
-}
-
-/// An instance and the transforms in it whose bodies are over, to be dropped before the next call.
-pub(crate) struct Slot {
-    pub(crate) instance: Mutex<Instance>,
-    ended: RefCell<Vec<ResourceAny>>,
-}
-
-impl std::fmt::Debug for Slot {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Slot")
-            .field("ended", &self.ended.borrow().len())
-            .finish_non_exhaustive()
-    }
 }
 
 impl WorkerPlugin {
@@ -61,14 +53,20 @@ impl WorkerPlugin {
     /// When the plugin refuses its configuration, traps or exceeds a limit.
     pub async fn start(plugin: Arc<Plugin>) -> Result<Self, StartError> {
         let outbound = plugin.outbound();
-        let most = MAX_INSTANCES + outbound.most();
-        let first = Rc::new(Slot::new(plugin.start(outbound.clone()).await?));
+        let most = plugin.limits().concurrency.max(1) + outbound.most();
+        let first = plugin.start(outbound.clone()).await?;
+        let (slots, ready) = match plugin.isolation() {
+            Isolation::Worker => (vec![Slot::new(first, None)], Vec::new()),
+            Isolation::Exchange => (Vec::new(), vec![first]),
+        };
         Ok(Self {
-            calls: Semaphore::new(most),
+            places: Arc::new(Semaphore::new(most)),
             most,
+            waiting: Cell::new(0),
             plugin,
             outbound,
-            slots: RefCell::new(vec![first]),
+            slots: RefCell::new(slots),
+            ready: RefCell::new(ready),
             quarantine: RefCell::default(),
             counts: Arc::default(),
         })
@@ -112,18 +110,24 @@ impl WorkerPlugin {
     async fn call(
         self: &Rc<Self>,
         call: &'static str,
-        exchange: Box<Exchange>,
+        mut exchange: Box<Exchange>,
         hook: impl AsyncFnOnce(
             &mut Instance,
             Box<Exchange>,
         ) -> (Box<Exchange>, Result<RawVerdict, FailureKind>),
     ) -> (Box<Exchange>, Result<Verdict, PluginFailure>) {
-        let _turn = match self.plugin.component().waits {
-            true => Some(self.calls.acquire().await.expect("nobody closes it")),
-            false => None,
-        };
+        let own = self.plugin.isolation() == Isolation::Exchange;
+        let mut before = exchange.own_instances.take(&self.plugin);
+        let mut turn = None;
         loop {
-            let slot = match self.slot().await {
+            let slot = match own {
+                true => match before.take() {
+                    Some(slot) => Ok(slot),
+                    None => self.own_slot().await,
+                },
+                false => self.shared_slot(&mut turn).await,
+            };
+            let slot = match slot {
                 Ok(slot) => slot,
                 Err(kind) => return (exchange, Err(self.failure(call, kind))),
             };
@@ -133,8 +137,12 @@ impl WorkerPlugin {
             if !instance.is_usable() {
                 continue;
             }
-            let (exchange, result) = hook(&mut instance, exchange).await;
+            let (mut exchange, result) = hook(&mut instance, exchange).await;
+            drop(instance);
             let verdict = result.and_then(|verdict| self.verdict(verdict, &slot, &exchange));
+            if own {
+                exchange.own_instances.put(self.plugin.clone(), slot);
+            }
             return (exchange, self.judge(call, verdict));
         }
     }
@@ -142,7 +150,7 @@ impl WorkerPlugin {
     fn verdict(
         self: &Rc<Self>,
         verdict: RawVerdict,
-        slot: &Rc<Slot>,
+        slot: &Arc<Slot>,
         exchange: &Exchange,
     ) -> Result<Verdict, FailureKind> {
         let body_of = (exchange.facts.route.clone(), exchange.facts.id.clone());
@@ -159,38 +167,88 @@ impl WorkerPlugin {
         }
     }
 
-    /// An instance that can be called: one that is free, a new one, or the first to become free.
-    async fn slot(&self) -> Result<Rc<Slot>, FailureKind> {
-        if let Some(left) = self.quarantine.borrow().left() {
-            return Err(FailureKind::Quarantined(left));
+    /// An instance that can be called, and the turn to call one: one that is free, a new one, or the first to become
+    /// free.
+    async fn shared_slot(
+        &self,
+        turn: &mut Option<OwnedSemaphorePermit>,
+    ) -> Result<Arc<Slot>, FailureKind> {
+        self.check_quarantine()?;
+        if turn.is_none() {
+            *turn = Some(self.place().await?);
         }
-        let state = |slot: &Rc<Slot>| slot.instance.try_lock().ok().map(|i| i.is_usable());
-        let (free, count) = {
-            let mut slots = self.slots.borrow_mut();
-            slots.retain(|slot| state(slot) != Some(false));
-            let mut free = slots.iter().filter(|slot| state(slot) == Some(true));
-            // A call whose client leaves costs its instance, which should not take the bodies of others with it.
-            let whole = !self.plugin.component().sends_requests() || slots.len() >= self.most;
-            let spare = |slot: &&Rc<Slot>| whole || Rc::strong_count(slot) == 1;
-            (free.find(spare).cloned(), slots.len())
-        };
-        match free {
+        match self.free() {
             Some(slot) => Ok(slot),
-            None if count < self.most => self.another().await,
+            None if self.slots.borrow().len() < self.most => self.another().await,
             None => Ok(self.slots.borrow()[0].clone()),
         }
     }
 
-    async fn another(&self) -> Result<Rc<Slot>, FailureKind> {
-        let slot = match self.plugin.start(self.outbound.clone()).await {
-            Ok(instance) => Rc::new(Slot::new(instance)),
-            Err(error) => {
-                self.note_fatal_failure();
-                return Err(FailureKind::Start(error.to_string()));
+    /// One that is not in a call. Those that take no more are let go; the bodies in them keep them until they end.
+    fn free(&self) -> Option<Arc<Slot>> {
+        let mut slots = self.slots.borrow_mut();
+        // A call whose client leaves costs its instance, which should not take the bodies of others with it.
+        let whole = !self.plugin.component().sends_requests() || slots.len() >= self.most;
+        let mut at = 0;
+        while let Some(slot) = slots.get(at) {
+            match slot.state() {
+                State::Free if whole || Arc::strong_count(slot) == 1 => return Some(slot.clone()),
+                State::Free | State::Busy => at += 1,
+                State::Spent => drop(slots.remove(at)),
             }
-        };
+        }
+        None
+    }
+
+    async fn another(&self) -> Result<Arc<Slot>, FailureKind> {
+        let slot = Slot::new(self.make().await?, None);
         self.slots.borrow_mut().push(slot.clone());
         Ok(slot)
+    }
+
+    /// An instance for one exchange.
+    async fn own_slot(&self) -> Result<Arc<Slot>, FailureKind> {
+        self.check_quarantine()?;
+        let place = self.place().await?;
+        let ready = self.ready.borrow_mut().pop();
+        let instance = match ready {
+            Some(instance) => instance,
+            None => self.make().await?,
+        };
+        Ok(Slot::new(instance, Some(place)))
+    }
+
+    async fn make(&self) -> Result<Instance, FailureKind> {
+        self.plugin
+            .start(self.outbound.clone())
+            .await
+            .map_err(|error| {
+                self.note_fatal_failure();
+                FailureKind::Start(error.to_string())
+            })
+    }
+
+    /// Waits, if it must, for a place among the calls or instances that there may be at once.
+    async fn place(&self) -> Result<OwnedSemaphorePermit, FailureKind> {
+        if let Ok(place) = self.places.clone().try_acquire_owned() {
+            return Ok(place);
+        }
+        let busy = FailureKind::Busy(self.plugin.limits().concurrency);
+        let Some(_waiting) = OneMore::of(&self.waiting, MAX_WAITING) else {
+            return Err(busy);
+        };
+        let free = self.places.clone().acquire_owned();
+        match timeout(self.plugin.limits().wait, free).await {
+            Ok(place) => Ok(place.expect("nobody closes it")),
+            Err(_) => Err(busy),
+        }
+    }
+
+    fn check_quarantine(&self) -> Result<(), FailureKind> {
+        match self.quarantine.borrow().left() {
+            Some(left) => Err(FailureKind::Quarantined(left)),
+            None => Ok(()),
+        }
     }
 
     fn note_fatal_failure(&self) {
@@ -229,28 +287,20 @@ impl WorkerPlugin {
     }
 }
 
-impl Slot {
-    fn new(instance: Instance) -> Self {
-        Self {
-            instance: Mutex::new(instance),
-            ended: RefCell::default(),
-        }
-    }
+/// Counts one more while it lives.
+struct OneMore<'a>(&'a Cell<usize>);
 
-    /// A body is over. The guest may be in another call right now; its destructor runs before the next one.
-    pub(crate) fn end(&self, transform: ResourceAny) {
-        self.ended.borrow_mut().push(transform);
+impl<'a> OneMore<'a> {
+    fn of(count: &'a Cell<usize>, most: usize) -> Option<Self> {
+        (count.get() < most).then(|| {
+            count.set(count.get() + 1);
+            Self(count)
+        })
     }
+}
 
-    async fn drop_ended(&self, instance: &mut Instance) {
-        loop {
-            let next = self.ended.borrow_mut().pop();
-            let Some(transform) = next.filter(|_| instance.is_usable()) else {
-                return;
-            };
-            if let Err(kind) = instance.drop_transform(transform).await {
-                tracing::warn!(target: "plugin", ?kind, "a transform failed while it was dropped");
-            }
-        }
+impl Drop for OneMore<'_> {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() - 1);
     }
 }

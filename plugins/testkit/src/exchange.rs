@@ -2,7 +2,9 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use http::header::{HOST, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, StatusCode};
-use witgate_runtime::{Attributes, Facts, HeadLimits, PluginFailure, ResponseHead, Scheme};
+use witgate_runtime::{
+    Attributes, Facts, HeadLimits, OwnInstances, PluginFailure, ResponseHead, Scheme,
+};
 
 use crate::plugin::Stage;
 use crate::{PLUGIN_NAME, Verdict};
@@ -51,6 +53,7 @@ impl Exchange {
             response: None,
             attributes: Attributes::default(),
             limits: HEAD_LIMITS,
+            own_instances: OwnInstances::default(),
         };
         Self {
             inner: Some(Box::new(inner)),

@@ -9,6 +9,8 @@ mod give_up;
 mod grow_body;
 mod hog_memory;
 mod impossible_status;
+mod keep_state;
+mod leak_memory;
 mod leave_mount;
 mod overflow_stack;
 mod panic;
@@ -37,6 +39,8 @@ enum Misbehaviour {
     GrowBody,
     HogMemory,
     ImpossibleStatus,
+    KeepState,
+    LeakMemory,
     LeaveMount,
     OverflowStack,
     Panic,
@@ -68,6 +72,8 @@ impl RequestHook for Misbehaving {
             Misbehaviour::GiveUp => give_up::on_request(),
             Misbehaviour::HogMemory => hog_memory::on_request(),
             Misbehaviour::ImpossibleStatus => impossible_status::on_request(),
+            Misbehaviour::KeepState => keep_state::on_request(),
+            Misbehaviour::LeakMemory => leak_memory::on_request(),
             Misbehaviour::LeaveMount => leave_mount::on_request(request),
             Misbehaviour::OverflowStack => overflow_stack::on_request(),
             Misbehaviour::Panic => panic::on_request(),

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 use ipnet::IpNet;
-use witgate_runtime::Origin;
+use witgate_runtime::{Isolation, Origin};
 
 use super::{Contents, Location};
 
@@ -272,6 +272,8 @@ pub struct Plugin {
     pub grant: Grant,
     /// `limits`
     pub limits: PluginLimits,
+    /// `isolation`: `"worker"` (default) or `"exchange"`.
+    pub isolation: Isolation,
     /// `on-failure`: `"closed"` (default) or `"open"`.
     pub on_failure: OnFailure,
     /// Where `component` stands in the file.
@@ -287,6 +289,7 @@ impl fmt::Debug for Plugin {
             .field("config", &format_args!("<redacted>"))
             .field("grant", &self.grant)
             .field("limits", &self.limits)
+            .field("isolation", &self.isolation)
             .field("on_failure", &self.on_failure)
             .finish_non_exhaustive()
     }
@@ -384,6 +387,16 @@ pub struct PluginLimits {
     pub held_body: usize,
     /// `log-lines`: per second and worker. Default 100.
     pub log_lines: u32,
+    /// `concurrency`: calls on one worker under way at once, default 16; with `isolation = "exchange"`, exchanges,
+    /// default 256.
+    pub concurrency: usize,
+    /// `wait`: how long a call waits for its turn when there are as many. Default `1s`.
+    pub wait: Duration,
+    /// `exchanges`: after which an instance is replaced. None by default.
+    pub exchanges: Option<u64>,
+    /// `recycle-memory`: bytes of memory after which an instance is replaced. By default halfway from what it had when
+    /// it was configured to `memory`.
+    pub recycle_memory: Option<usize>,
 }
 
 /// `on-failure`

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde_json::{Map, Number};
+use witgate_runtime::Isolation;
 
 use super::interpolate::{describe, looked_at};
 use super::model::{
@@ -23,6 +24,10 @@ impl Default for PluginLimits {
             memory: 64 << 20,
             held_body: 1 << 20,
             log_lines: 100,
+            concurrency: 16,
+            wait: Duration::from_secs(1),
+            exchanges: None,
+            recycle_memory: None,
         }
     }
 }
@@ -33,9 +38,14 @@ pub(super) fn read(name: &str, section: &mut Section<'_>) -> Option<Plugin> {
     let grant = section
         .optional("grant", table(read_grant))
         .unwrap_or_default();
+    let isolations = [
+        ("worker", Isolation::Worker),
+        ("exchange", Isolation::Exchange),
+    ];
+    let isolation = section.default("isolation", Isolation::Worker, word(&isolations));
     let limits = section
-        .optional("limits", table(read_limits))
-        .unwrap_or_default();
+        .optional("limits", table(|section| read_limits(section, isolation)))
+        .unwrap_or_else(|| default_limits(isolation));
     let policies = [("closed", OnFailure::Closed), ("open", OnFailure::Open)];
     let on_failure = section.default("on-failure", OnFailure::Closed, word(&policies));
     let component = component?;
@@ -46,6 +56,7 @@ pub(super) fn read(name: &str, section: &mut Section<'_>) -> Option<Plugin> {
         config_locations,
         grant,
         limits,
+        isolation,
         on_failure,
         location: component.location,
     })
@@ -95,8 +106,20 @@ fn existing(
     false
 }
 
-fn read_limits(section: &mut Section<'_>) -> Option<PluginLimits> {
+fn default_limits(isolation: Isolation) -> PluginLimits {
     let default = PluginLimits::default();
+    match isolation {
+        Isolation::Worker => default,
+        // One for each exchange that is under way, most of which wait for the upstream.
+        Isolation::Exchange => PluginLimits {
+            concurrency: 256,
+            ..default
+        },
+    }
+}
+
+fn read_limits(section: &mut Section<'_>, isolation: Isolation) -> Option<PluginLimits> {
+    let default = default_limits(isolation);
     let memory = size_within(64 << 10..=4 << 30);
     let held_body = size_within(0..=1 << 30);
     Some(PluginLimits {
@@ -105,6 +128,10 @@ fn read_limits(section: &mut Section<'_>) -> Option<PluginLimits> {
         memory: section.default("memory", default.memory, memory),
         held_body: section.default("held-body", default.held_body, held_body),
         log_lines: section.default("log-lines", default.log_lines, integer(0..=1_000_000)),
+        concurrency: section.default("concurrency", default.concurrency, integer(1..=65_536)),
+        wait: section.default("wait", default.wait, positive_duration),
+        exchanges: section.optional("exchanges", integer(1..=i64::MAX)),
+        recycle_memory: section.optional("recycle-memory", size_within(64 << 10..=4 << 30)),
     })
 }
 

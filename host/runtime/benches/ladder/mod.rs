@@ -1,0 +1,213 @@
+//! What is measured: the steps from no plugin at all to a fresh instance, with one guest that does next to nothing.
+
+use std::hint::black_box;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::HeaderValue;
+use http::header::USER_AGENT;
+use tokio::runtime::{Builder, Runtime as EventLoop};
+use witgate_build::Build;
+use witgate_runtime::{
+    Attributes, CodeCache, Component, Exchange, Facts, HeadLimits, Isolation, Limits, OwnInstances,
+    Plugin, Runtime, Scheme, Verdict, WorkerPlugin,
+};
+
+/// One step of the ladder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// The same edit of the head, made by the host itself.
+    NoPlugin,
+    /// A hook that returns at once.
+    NoOp,
+    /// A hook that reads one header and sets another.
+    GetAndSet,
+    /// Three plugins, one after the other, each of which does that.
+    ThreePlugins,
+    /// The same hook in an instance of its own, made and configured for the exchange.
+    FreshInstance,
+    /// A piece of a body of so many KiB, passed through as it is.
+    Transform(usize),
+}
+
+/// In the order in which they are reported. A message hook's call has its place behind these.
+pub const STEPS: [Step; 7] = [
+    Step::NoPlugin,
+    Step::NoOp,
+    Step::GetAndSet,
+    Step::ThreePlugins,
+    Step::FreshInstance,
+    Step::Transform(1),
+    Step::Transform(64),
+];
+
+impl Step {
+    /// As it is reported.
+    pub fn name(self) -> String {
+        match self {
+            Self::NoPlugin => "no plugin".into(),
+            Self::NoOp => "no-op hook".into(),
+            Self::GetAndSet => "get and set a header".into(),
+            Self::ThreePlugins => "three plugins".into(),
+            Self::FreshInstance => "fresh instance".into(),
+            Self::Transform(kib) => format!("transform, {kib} KiB"),
+        }
+    }
+}
+
+/// A worker with the guest in every role.
+pub struct Ladder {
+    event_loop: EventLoop,
+    plugin: Box<dyn Fn(&str, Isolation) -> Rc<WorkerPlugin>>,
+}
+
+impl Ladder {
+    /// Builds the guest and compiles it, or takes what an earlier run compiled.
+    pub fn new() -> Self {
+        let target = Path::new(env!("CARGO_TARGET_TMPDIR"));
+        let guest = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/guest");
+        let build = Build::new(guest, target.join("plugins")).package("bench-guest");
+        let built = build.profile("plugin").run();
+        let built = built.unwrap_or_else(|error| panic!("{error}"));
+        let cache = CodeCache::open(target.join("code")).expect("the target directory is ours");
+        let runtime = Runtime::new(Some(cache)).expect("this machine runs WebAssembly");
+        let component = Component::load(&runtime, &built[0].bytes).expect("it is a plugin");
+        let component = Arc::new(component);
+        let plugin = move |does: &str, isolation: Isolation| {
+            let config = format!("{{\"does\":\"{does}\"}}");
+            let name = does.into();
+            let plugin = Plugin::new(name, component.clone(), config, Limits::default())
+                .with_isolation(isolation);
+            let started = Builder::new_current_thread()
+                .enable_time()
+                .build()
+                .expect("an event loop starts")
+                .block_on(WorkerPlugin::start(Arc::new(plugin)));
+            Rc::new(started.expect("it starts"))
+        };
+        Self {
+            event_loop: Builder::new_current_thread()
+                .enable_time()
+                .build()
+                .expect("an event loop without sockets starts"),
+            plugin: Box::new(plugin),
+        }
+    }
+
+    /// Readies one step; each call of the result repeats it so many times.
+    pub fn step(&self, step: Step) -> Box<dyn FnMut(u64) + '_> {
+        match step {
+            Step::NoPlugin => Box::new(no_plugin),
+            Step::NoOp => self.hooks(vec![(self.plugin)("nothing", Isolation::Worker)]),
+            Step::GetAndSet => self.hooks(vec![(self.plugin)("get-and-set", Isolation::Worker)]),
+            Step::ThreePlugins => {
+                let plugin = || (self.plugin)("get-and-set", Isolation::Worker);
+                self.hooks(vec![plugin(), plugin(), plugin()])
+            }
+            Step::FreshInstance => self.fresh((self.plugin)("get-and-set", Isolation::Exchange)),
+            Step::Transform(kib) => {
+                self.transform((self.plugin)("pass-body", Isolation::Worker), kib)
+            }
+        }
+    }
+
+    /// The plugins' hooks on one exchange, again and again.
+    fn hooks(&self, plugins: Vec<Rc<WorkerPlugin>>) -> Box<dyn FnMut(u64) + '_> {
+        Box::new(move |times| {
+            self.event_loop.block_on(async {
+                let mut exchange = exchange();
+                for _ in 0..times {
+                    for plugin in &plugins {
+                        let verdict;
+                        (exchange, verdict) = plugin.on_request(exchange).await;
+                        assert!(matches!(verdict, Ok(Verdict::Next)), "{verdict:?}");
+                    }
+                }
+                black_box(exchange);
+            });
+        })
+    }
+
+    /// A new exchange for each call; what it costs to make one is in the figure.
+    fn fresh(&self, plugin: Rc<WorkerPlugin>) -> Box<dyn FnMut(u64) + '_> {
+        Box::new(move |times| {
+            self.event_loop.block_on(async {
+                for _ in 0..times {
+                    let (exchange, verdict) = plugin.on_request(exchange()).await;
+                    assert!(matches!(verdict, Ok(Verdict::Next)), "{verdict:?}");
+                    black_box(exchange);
+                }
+            });
+        })
+    }
+
+    fn transform(&self, plugin: Rc<WorkerPlugin>, kib: usize) -> Box<dyn FnMut(u64) + '_> {
+        let chunk = Bytes::from(vec![b'x'; kib << 10]);
+        Box::new(move |times| {
+            self.event_loop.block_on(async {
+                let (_, verdict) = plugin.on_request(exchange()).await;
+                let Ok(Verdict::Transform(mut transform)) = verdict else {
+                    panic!("the guest transforms: {verdict:?}");
+                };
+                for _ in 0..times {
+                    let passed = transform.push(chunk.clone()).await;
+                    assert_eq!(passed.expect("it passes all on").len(), chunk.len());
+                }
+            });
+        })
+    }
+}
+
+fn no_plugin(times: u64) {
+    let mut exchange = exchange();
+    for _ in 0..times {
+        let headers = &mut black_box(&mut exchange).request.headers;
+        let agent = headers.get("user-agent").expect("it is there").as_bytes();
+        let value = HeaderValue::from_bytes(&agent.to_vec()).expect("it was one");
+        headers.insert("x-agent", value);
+    }
+}
+
+/// What a browser sends, about.
+fn exchange() -> Box<Exchange> {
+    let (mut request, ()) = http::Request::new(()).into_parts();
+    for (name, value) in [
+        ("host", "localhost:9222"),
+        ("accept", "*/*"),
+        ("accept-encoding", "gzip, deflate, br"),
+        ("accept-language", "en-GB,en;q=0.9"),
+        ("cache-control", "no-cache"),
+        ("origin", "http://localhost:9222"),
+    ] {
+        let value = HeaderValue::from_static(value);
+        request.headers.insert(name, value);
+    }
+    let agent = HeaderValue::from_static("Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36");
+    request.headers.insert(USER_AGENT, agent);
+    let peer = SocketAddr::from((Ipv4Addr::LOCALHOST, 51324));
+    Box::new(Exchange {
+        facts: Facts {
+            id: "bench-exchange".into(),
+            listener: "main".into(),
+            route: "all".into(),
+            peer,
+            client: peer.ip(),
+            client_scheme: Scheme::Http,
+            client_authority: "localhost:9222".into(),
+            client_path_with_query: "/json/version".into(),
+            upgrade: None,
+        },
+        request,
+        use_upstream_authority: false,
+        response: None,
+        attributes: Attributes::default(),
+        own_instances: OwnInstances::default(),
+        limits: HeadLimits {
+            count: 100,
+            size: 64 << 10,
+        },
+    })
+}
