@@ -38,10 +38,11 @@ set_up_rust() {
     have cc || install_packages gcc libc6-dev || fail "a C compiler is missing: install gcc"
     # The first call of cargo fetches the toolchain that rust-toolchain.toml names.
     cargo --version || fail "the toolchain that rust-toolchain.toml names cannot be had"
-    if ! rustup target list --installed | grep -qx wasm32-unknown-unknown; then
-        say "adding the wasm32-unknown-unknown target"
-        rustup target add wasm32-unknown-unknown || fail "plugins cannot be built without that target"
-    fi
+    for target in wasm32-unknown-unknown wasm32-wasip2; do
+        rustup target list --installed | grep -qx "$target" && continue
+        say "adding the $target target"
+        rustup target add "$target" || fail "plugins cannot be built without that target"
+    done
 }
 
 set_up_chromium() {

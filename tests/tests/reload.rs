@@ -405,58 +405,104 @@ impl Drop for StopOnDrop<'_> {
 }
 
 #[test]
-fn a_hundred_reloads_leave_one_generation_and_its_instances() {
+fn a_hundred_reloads_leave_one_generation_and_what_it_needs() {
     let upstream = Upstream::answering(|_| response("200 OK", &[], "hello"));
     let config = |round: u64| {
-        config::through(&["token"], upstream.address())
+        config::through(&["token", "mine"], upstream.address())
             + &format!("idle-connections = {}\n", 8 + round % 2)
             + &format!(
-                "[plugin.token]\ncomponent = 'builtin:bearer-auth'\n\
+                "[plugin.mine]\ncomponent = 'mine.wasm'\n\
+                 [plugin.token]\ncomponent = 'builtin:bearer-auth'\n\
                  config.tokens = [{{ name = 'ada', value = 'token-of-round-{round:04}' }}]\n"
             )
     };
-    let mut witgate = Witgate::start(&config(1));
+    // A new component each time, of which the code cache has both.
+    let component = |round: u64| {
+        let name = ["connection-close", "cdp-urls"][usize::from(round.is_multiple_of(2))];
+        let builtin = witgate_builtin::find(name).expect("it is built in");
+        builtin.component
+    };
+    let setup = Setup::new().file("mine.wasm", component(1));
+    let mut witgate = setup.start(&config(1));
     let address = witgate.address("main");
+    let process = witgate.process().id();
     let mut idle = witgate.connect("main");
     idle.send(GET);
     idle.read_response();
     assert_eq!(status_with(address, "token-of-round-0001"), 200);
-    reload(&mut witgate, &config(2), 2);
-    let before = reserved_memory(witgate.process().id());
-
-    for round in 3..=102 {
+    let mut next = |round| {
+        replace(witgate.setup().path(), "mine.wasm", component(round));
         let line = reload(&mut witgate, &config(round), round);
         let older = line.field("older_generations").and_then(|n| n.as_u64());
         assert_eq!(older, Some(0), "{line:?}");
+        let changes = line.text("changes").unwrap_or_default();
+        assert!(changes.contains("plugin changed: token, mine"), "{changes}");
         if round % 10 == 0 {
             assert_eq!(
                 status_with(address, &format!("token-of-round-{round:04}")),
                 200
             );
         }
+    };
+    for round in 2..=22 {
+        next(round);
+    }
+    let before = Held::by(process);
+    for round in 23..=102 {
+        next(round);
     }
 
+    let after = Held::by(process);
+    // Compiled components, instances and configurations of eighty generations would be several times as much.
+    let grown = after.memory.saturating_sub(before.memory);
+    assert!(grown < 32 << 20, "{before:?} became {after:?}");
     // An instance reserves gigabytes of address space for its memory, so instances can be counted by it.
-    let grown = reserved_memory(witgate.process().id()).saturating_sub(before);
-    assert!(grown < 20 << 30, "{grown} bytes more are reserved");
+    let grown = after.reserved.saturating_sub(before.reserved);
+    assert!(grown < 20 << 30, "{before:?} became {after:?}");
+    // Idle threads for blocking calls and the test's own connections come and go.
+    assert!(
+        after.threads < before.threads + 20,
+        "{before:?} became {after:?}"
+    );
+    assert!(
+        after.files < before.files + 20,
+        "{before:?} became {after:?}"
+    );
     eventually("connections of former generations to be closed", || {
         (upstream.open() <= 1).then_some(())
     });
 }
 
-/// Address space of a process in bytes, used or not.
-fn reserved_memory(process: u32) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{process}/status")).expect("it runs");
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmSize:"))
-        .expect("Linux says so");
-    let kilobytes: u64 = line
-        .trim()
-        .trim_end_matches(" kB")
-        .parse()
-        .expect("a number");
-    kilobytes * 1024
+/// What a process has of the machine.
+#[derive(Debug)]
+struct Held {
+    /// Bytes in use.
+    memory: u64,
+    /// Bytes of address space, used or not.
+    reserved: u64,
+    threads: u64,
+    files: usize,
+}
+
+impl Held {
+    fn by(process: u32) -> Self {
+        let status = fs::read_to_string(format!("/proc/{process}/status")).expect("it runs");
+        let number = |key: &str| -> u64 {
+            let mut lines = status.lines();
+            let value = lines.find_map(|line| line.strip_prefix(key)?.strip_prefix(':'));
+            let value = value.expect("Linux says so").trim();
+            let digits = value.strip_suffix(" kB").unwrap_or(value);
+            digits.parse().expect("a number")
+        };
+        Self {
+            memory: number("VmRSS") * 1024,
+            reserved: number("VmSize") * 1024,
+            threads: number("Threads"),
+            files: fs::read_dir(format!("/proc/{process}/fd"))
+                .expect("it runs")
+                .count(),
+        }
+    }
 }
 
 #[test]

@@ -12,6 +12,7 @@ use witgate_runtime::{CodeCache, Runtime};
 use crate::Ended;
 use crate::chrome::{self, Chrome};
 use crate::log::color;
+use crate::progress::Progress;
 
 /// The components of the binary.
 pub(crate) const BUILTINS: Builtins = Builtins {
@@ -41,14 +42,22 @@ pub(crate) struct Files {
     pub(crate) secrets: BTreeSet<PathBuf>,
     /// Of plugins.
     pub(crate) components: BTreeSet<PathBuf>,
+    /// Of plugins with `watch = true`.
+    pub(crate) watched: BTreeSet<PathBuf>,
 }
 
-fn component_files(config: &Config) -> impl Iterator<Item = PathBuf> {
-    let plugins = config.plugins.values();
-    plugins.filter_map(|plugin| match &plugin.component {
-        ComponentSource::Path(path) => Some(path.clone()),
-        ComponentSource::Builtin(_) => None,
-    })
+impl Files {
+    fn add_components(&mut self, config: &Config) {
+        for plugin in config.plugins.values() {
+            let ComponentSource::Path(path) = &plugin.component else {
+                continue;
+            };
+            self.components.insert(path.clone());
+            if plugin.watch {
+                self.watched.insert(path.clone());
+            }
+        }
+    }
 }
 
 /// Reads a configuration. Warnings go to standard error.
@@ -72,7 +81,7 @@ pub(crate) fn try_read(path: &Path, files: &mut Files) -> Result<(Loaded, Proble
     let chrome = root.optional("chrome", chrome::read);
     root.finish();
     if let Some(config) = &config {
-        files.components.extend(component_files(config));
+        files.add_components(config);
     }
     let (config, warnings) = reader.finish(config)?;
     let loaded = Loaded {
@@ -101,9 +110,10 @@ pub(crate) async fn build_in(
     file: &str,
     config: Config,
 ) -> Result<Generation, Ended> {
-    let generation = Generation::build(file, config, runtime, BUILTINS)
-        .await
-        .map_err(report)?;
+    let progress = Progress::start();
+    let built = Generation::build(file, config, runtime, BUILTINS).await;
+    drop(progress);
+    let generation = built.map_err(report)?;
     if !generation.warnings().is_empty() {
         eprint!("{}", generation.warnings().render(color()));
     }

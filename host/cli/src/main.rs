@@ -10,6 +10,7 @@ mod harvest;
 mod load;
 mod log;
 mod profile;
+mod progress;
 mod pull;
 mod reload;
 mod run;

@@ -1,5 +1,7 @@
-//! A new configuration without a restart: on SIGHUP, when a secret is replaced, and with `--watch` on every edit.
+//! A new configuration without a restart: on SIGHUP, when a secret is replaced, and with `--watch` on every edit. A new
+//! component alone, where a plugin says `watch = true`.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -66,7 +68,7 @@ impl Watched {
         let others = self.files.components.iter().chain([&self.path]);
         match self.all {
             true => secrets.chain(others).cloned().collect(),
-            false => secrets.cloned().collect(),
+            false => secrets.chain(&self.files.watched).cloned().collect(),
         }
     }
 
@@ -75,6 +77,7 @@ impl Watched {
         if failed {
             files.secrets.append(&mut self.files.secrets);
             files.components.append(&mut self.files.components);
+            files.watched.append(&mut self.files.watched);
         }
         self.files = files;
         self.watch.set_files(self.paths());
@@ -118,7 +121,17 @@ impl Fixed {
 struct Built {
     generation: Generation,
     warnings: Problems,
-    fixed: Fixed,
+    /// Of a configuration that was read anew.
+    fixed: Option<Fixed>,
+}
+
+/// What the next generation is made of.
+#[derive(Debug, Clone)]
+enum Next {
+    /// The configuration as it is on disk now.
+    Configuration(PathBuf),
+    /// The one that serves, with the components of these plugins as they are on disk now.
+    Components(BTreeSet<Arc<str>>),
 }
 
 /// What reading a configuration came to.
@@ -133,13 +146,30 @@ impl Reloads {
     /// through, or not, on all workers alike.
     pub(crate) async fn run(mut self) {
         loop {
-            let cause = tokio::select! {
-                _ = self.hangups.recv() => "SIGHUP".to_owned(),
-                changed = self.watched.watch.changed() => {
-                    let names: Vec<_> = changed.iter().map(|file| file.display().to_string()).collect();
-                    format!("{} changed", shortened(&names))
-                }
-            };
+            tokio::select! {
+                _ = self.hangups.recv() => self.reload("SIGHUP").await,
+                changed = self.watched.watch.changed() => self.take_up(&changed).await,
+            }
+        }
+    }
+
+    /// Files have changed: components that are watched for themselves are swapped, everything else is a reload.
+    async fn take_up(&mut self, changed: &[PathBuf]) {
+        let names: Vec<_> = changed
+            .iter()
+            .map(|file| file.display().to_string())
+            .collect();
+        let cause = format!("{} changed", shortened(&names));
+        let running = self.server.generations().await.borrow().clone();
+        let plugins = running.watching(changed);
+        // So that it does not count as one that still serves.
+        drop(running);
+        let only_components = changed
+            .iter()
+            .all(|file| self.watched.files.watched.contains(file));
+        if only_components && !plugins.is_empty() {
+            self.swap(&cause, changed, plugins).await;
+        } else {
             self.reload(&cause).await;
         }
     }
@@ -147,37 +177,46 @@ impl Reloads {
     async fn reload(&mut self, cause: &str) {
         let started = Instant::now();
         self.watched.watch.about_to_read();
-        let attempt = self.attempt().await;
+        let next = Next::Configuration(self.watched.path.clone());
+        let attempt = self.attempt(next).await;
         self.watched.read(attempt.files, attempt.outcome.is_err());
         let done = match attempt.outcome {
-            Ok(built) => self.take(built).await,
+            Ok(built) => self.take(built, "configuration").await,
             Err(problems) => Err(problems),
         };
-        let took_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
         match done {
-            Ok(reloaded) => tell(&reloaded, cause, took_ms),
-            Err(mut problems) => {
-                problems.set_outcome("the configuration that runs stays as it is");
-                let count = problems.len();
-                let report = problems.render(false);
-                tracing::warn!(
-                    cause,
-                    problems = count,
-                    took_ms,
-                    "reload failed, nothing has changed\n{report}"
-                );
-            }
+            Ok(reloaded) => tell("reloaded", &reloaded, cause, started),
+            Err(problems) => tell_problems("reload", "configuration", problems, cause, started),
+        }
+    }
+
+    async fn swap(&mut self, cause: &str, changed: &[PathBuf], plugins: BTreeSet<Arc<str>>) {
+        let started = Instant::now();
+        self.watched.watch.about_to_read_only(changed);
+        let attempt = self.attempt(Next::Components(plugins)).await;
+        let done = match attempt.outcome {
+            Ok(built) => self.take(built, "component").await,
+            Err(problems) => Err(problems),
+        };
+        match done {
+            Ok(reloaded) => tell("plugin swapped", &reloaded, cause, started),
+            Err(problems) => tell_problems("plugin swap", "component", problems, cause, started),
         }
     }
 
     /// Reads and builds on a thread of its own: compiling takes seconds, and signals are heard meanwhile.
-    async fn attempt(&self) -> Attempt {
+    async fn attempt(&self, next: Next) -> Attempt {
         let (path, runtime) = (self.watched.path.clone(), self.runtime.clone());
         let running = self.server.generations().await.borrow().clone();
         let (done, outcome) = oneshot::channel();
         let main_loop = Handle::current();
         let build = move || {
-            let attempt = main_loop.block_on(attempt(&path, &runtime, &running));
+            let attempt = main_loop.block_on(async {
+                match next {
+                    Next::Configuration(path) => attempt(&path, &runtime, &running).await,
+                    Next::Components(plugins) => swap(&path, &plugins, &runtime, &running).await,
+                }
+            });
             // So that it does not count as one that still serves.
             drop(running);
             if done.send(attempt).is_err() {
@@ -199,8 +238,8 @@ impl Reloads {
         }
     }
 
-    /// Has the server take it.
-    async fn take(&self, built: Built) -> Result<Reloaded, Problems> {
+    /// Has the server take it. `what` is new about it.
+    async fn take(&self, built: Built, what: &str) -> Result<Reloaded, Problems> {
         let file = self.watched.path.display().to_string();
         let reloaded = self
             .server
@@ -209,9 +248,12 @@ impl Reloads {
             .map_err(|error| run::problems(&file, &error))?;
         if !built.warnings.is_empty() {
             let report = built.warnings.render(false);
-            tracing::warn!("the new configuration has warnings\n{report}");
+            tracing::warn!("the new {what} has warnings\n{report}");
         }
-        let waiting = self.started_with.waiting(&built.fixed);
+        let fixed = built.fixed.iter();
+        let waiting: Vec<_> = fixed
+            .flat_map(|next| self.started_with.waiting(next))
+            .collect();
         if !waiting.is_empty() {
             let what = waiting.join(", ");
             tracing::warn!(
@@ -241,14 +283,48 @@ async fn attempt(path: &Path, runtime: &Runtime, running: &Arc<Generation>) -> A
         Ok(Built {
             generation,
             warnings,
-            fixed,
+            fixed: Some(fixed),
         })
     };
     let outcome = outcome.await;
     Attempt { files, outcome }
 }
 
-fn tell(reloaded: &Reloaded, cause: &str, took_ms: u64) {
+async fn swap(
+    path: &Path,
+    plugins: &BTreeSet<Arc<str>>,
+    runtime: &Runtime,
+    running: &Generation,
+) -> Attempt {
+    let file = path.display().to_string();
+    let swapped = running.build_swap(&file, plugins, runtime, BUILTINS).await;
+    Attempt {
+        files: Files::default(),
+        outcome: swapped.map(|generation| Built {
+            warnings: generation.warnings().clone(),
+            generation,
+            fixed: None,
+        }),
+    }
+}
+
+fn took_ms(started: Instant) -> u64 {
+    u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX)
+}
+
+/// `what` (a reload, a plugin swap) came to nothing because of what is wrong with the new `part`.
+fn tell_problems(what: &str, part: &str, mut problems: Problems, cause: &str, started: Instant) {
+    problems.set_outcome(format!("the {part} that runs stays as it is"));
+    let report = problems.render(false);
+    tracing::warn!(
+        cause,
+        problems = problems.len(),
+        took_ms = took_ms(started),
+        "{what} failed, nothing has changed\n{report}"
+    );
+}
+
+fn tell(what: &str, reloaded: &Reloaded, cause: &str, started: Instant) {
     for listener in &reloaded.opened {
         tracing::info!(listener = &*listener.name, address = %listener.address, "listening");
     }
@@ -258,10 +334,10 @@ fn tell(reloaded: &Reloaded, cause: &str, took_ms: u64) {
     tracing::info!(
         generation = reloaded.number,
         cause,
-        took_ms,
+        took_ms = took_ms(started),
         changes = changes(&reloaded.changes),
         older_generations = reloaded.older,
-        "reloaded"
+        "{what}"
     );
 }
 

@@ -1,4 +1,5 @@
-//! Notices that files have changed: those that hold secrets, and with `--watch` the configuration and its components.
+//! Notices that files have changed: those that hold secrets, components with `watch = true`, and with `--watch` the
+//! configuration and all components.
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
@@ -87,6 +88,16 @@ impl Watch {
     /// These files are about to be read: what changes from now on is a change.
     pub(crate) fn about_to_read(&mut self) {
         self.known = stamps(std::mem::take(&mut self.known).into_keys());
+        self.unsettled = None;
+    }
+
+    /// As [`about_to_read`](Self::about_to_read), for these files and no others.
+    pub(crate) fn about_to_read_only(&mut self, files: &[PathBuf]) {
+        for (file, known) in &mut self.known {
+            if files.contains(file) {
+                *known = stamp(file);
+            }
+        }
         self.unsettled = None;
     }
 
@@ -204,6 +215,23 @@ mod tests {
         }
         fs::write(&token, "the last").expect("a written file");
         assert_eq!(watch.look(stamps([token.clone()])), Some(vec![token]));
+    }
+
+    #[test]
+    fn what_is_read_alone_leaves_the_changes_of_other_files_to_be_noticed() {
+        let directory = directory();
+        let at = |name: &str| directory.path().join(name);
+        let (token, other) = (at("token"), at("other"));
+        let mut watch = watch([&token, &other]);
+        for file in [&token, &other] {
+            fs::write(file, "another").expect("a written file");
+        }
+
+        watch.about_to_read_only(std::slice::from_ref(&token));
+
+        let now = || stamps([token.clone(), other.clone()]);
+        assert_eq!(watch.look(now()), None, "it has to settle");
+        assert_eq!(watch.look(now()), Some(vec![other.clone()]));
     }
 
     #[test]

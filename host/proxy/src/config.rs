@@ -44,11 +44,13 @@ mod route;
 mod route_check;
 
 mod admin;
+mod component;
 mod http_grant;
 mod listener;
 mod plugin;
 mod server;
 mod upstream;
+mod wasi_grant;
 
 mod http_shape;
 pub mod shape;

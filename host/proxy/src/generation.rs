@@ -1,15 +1,18 @@
 //! One immutable, fully built configuration: every component compiled, every plugin's configuration accepted.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use cap_std::ambient_authority;
 use cap_std::fs::Dir;
-use witgate_runtime::{Component, HttpGrant, Limits, LoadError, Plugin, Runtime, StartError};
+use witgate_runtime::{Component, HttpGrant, Limits, Plugin, Runtime, StartError, WasiGrant};
 
+use crate::components::{Loader, Reread};
 use crate::config::{self, Change, ComponentSource, Config, OnFailure, Part, Problem, Problems};
 use crate::file::Mount;
+use crate::imports::{self, PluginReport};
 use crate::outbound;
 use crate::router::Router;
 use crate::upgrade_limits::UpgradeLimits;
@@ -68,7 +71,12 @@ impl Generation {
         runtime: &Runtime,
         builtins: Builtins,
     ) -> Result<Self, Problems> {
-        Self::build_after(None, file, config, runtime, builtins).await
+        let loader = Loader {
+            previous: None,
+            runtime,
+            builtins,
+        };
+        Self::build_after(file, config, loader, Reread::All).await
     }
 
     /// Builds the generation that is to follow this one, as [`build`](Self::build) does.
@@ -87,16 +95,53 @@ impl Generation {
         runtime: &Runtime,
         builtins: Builtins,
     ) -> Result<Self, Problems> {
-        Self::build_after(Some(self), file, config, runtime, builtins).await
+        let loader = Loader {
+            previous: Some(self),
+            runtime,
+            builtins,
+        };
+        Self::build_after(file, config, loader, Reread::All).await
     }
 
-    async fn build_after(
-        previous: Option<&Self>,
+    /// Builds the generation that has this one's configuration and the component files of these plugins as they are
+    /// now. Everything else is taken over, also where another file has changed.
+    ///
+    /// # Errors
+    ///
+    /// As those of [`build`](Self::build). This generation is as it was.
+    pub async fn build_swap(
+        &self,
         file: &str,
-        config: Config,
+        plugins: &BTreeSet<Arc<str>>,
         runtime: &Runtime,
         builtins: Builtins,
     ) -> Result<Self, Problems> {
+        let loader = Loader {
+            previous: Some(self),
+            runtime,
+            builtins,
+        };
+        let config = self.config.clone();
+        Self::build_after(file, config, loader, Reread::Only(plugins)).await
+    }
+
+    /// The plugins with `watch = true` whose component is one of these files.
+    pub fn watching(&self, files: &[PathBuf]) -> BTreeSet<Arc<str>> {
+        let is_watching = |plugin: &&config::Plugin| {
+            let of = |path| files.contains(path);
+            plugin.watch && matches!(&plugin.component, ComponentSource::Path(path) if of(path))
+        };
+        let plugins = self.config.plugins.values().filter(is_watching);
+        plugins.map(|plugin| plugin.name.clone()).collect()
+    }
+
+    async fn build_after(
+        file: &str,
+        config: Config,
+        loader: Loader<'_>,
+        reread: Reread<'_>,
+    ) -> Result<Self, Problems> {
+        let previous = loader.previous;
         let mut problems = Problems::new(file);
         let mut plugins = BTreeMap::new();
         let mut used = BTreeMap::new();
@@ -106,14 +151,20 @@ impl Generation {
             Some(old) => (old.workers, old.workers),
             None => (config.server.workers, 1),
         };
-        for (component, plugin) in components(previous, &config, runtime, builtins)
+        for (component, plugin) in loader
+            .load(&config, reread)
             .into_iter()
             .zip(config.plugins.values())
         {
             if let Ok(component) = &component {
-                missing_grant(plugin, component)
-                    .into_iter()
-                    .for_each(|problem| problems.add(problem));
+                let before = previous.and_then(|old| old.component_of(&plugin.name));
+                let same = before.is_some_and(|before| Arc::ptr_eq(before, component));
+                // What a swap leaves as it is has been said before.
+                if !same || matches!(reread, Reread::All) {
+                    about_grants(plugin, component, before)
+                        .into_iter()
+                        .for_each(|problem| problems.add(problem));
+                }
             }
             let loaded = match component {
                 Ok(component) => {
@@ -193,11 +244,28 @@ impl Generation {
         Some(upgrades.clone())
     }
 
-    /// A component that was loaded already, by where it is from.
-    fn component(&self, source: &ComponentSource) -> Option<&Arc<Component>> {
-        let mut components = self.components.values();
+    /// What each plugin's component imports, beside what it is granted.
+    pub fn imports(&self) -> Vec<PluginReport> {
+        let plugins = self.config.plugins.values();
+        let report = |plugin: &config::Plugin| {
+            Some(imports::report(plugin, self.component_of(&plugin.name)?))
+        };
+        plugins.filter_map(report).collect()
+    }
+
+    /// The component that a plugin runs with.
+    pub(crate) fn component_of(&self, plugin: &str) -> Option<&Arc<Component>> {
+        self.components.get(plugin).map(|(_, component)| component)
+    }
+
+    /// The components that were loaded from there: more than one, when a plugin was swapped and another was not.
+    pub(crate) fn components_from(
+        &self,
+        source: &ComponentSource,
+    ) -> impl Iterator<Item = &Arc<Component>> {
+        let components = self.components.values();
         components
-            .find(|(other, _)| other == source)
+            .filter(move |(other, _)| other == source)
             .map(|(_, component)| component)
     }
 
@@ -221,105 +289,6 @@ impl Generation {
     /// The configuration that it was built from.
     pub fn config(&self) -> &Config {
         &self.config
-    }
-}
-
-/// Loads the components of all plugins, each file once, several at a time.
-fn components(
-    previous: Option<&Generation>,
-    config: &Config,
-    runtime: &Runtime,
-    builtins: Builtins,
-) -> Vec<Result<Arc<Component>, Box<Problem>>> {
-    let mut sources: Vec<&ComponentSource> = Vec::new();
-    for plugin in config.plugins.values() {
-        if !sources.contains(&&plugin.component) {
-            sources.push(&plugin.component);
-        }
-    }
-    let loaded: Vec<Result<Arc<Component>, Unusable>> = std::thread::scope(|scope| {
-        let threads: Vec<_> = sources
-            .iter()
-            .map(|source| scope.spawn(|| component(previous, source, runtime, builtins)))
-            .collect();
-        threads
-            .into_iter()
-            .map(|thread| thread.join().unwrap_or(Err(Unusable::Panicked)))
-            .collect()
-    });
-    let of = |plugin: &config::Plugin| {
-        let at = sources
-            .iter()
-            .position(|source| **source == plugin.component)
-            .expect("collected above");
-        loaded[at]
-            .clone()
-            .map_err(|unusable| Box::new(unusable.problem(plugin, builtins)))
-    };
-    config.plugins.values().map(of).collect()
-}
-
-/// Why a component cannot be used, whichever plugin it is for.
-#[derive(Debug, Clone)]
-enum Unusable {
-    NoSuchBuiltin,
-    Unreadable(String),
-    Unfit(Arc<LoadError>),
-    Panicked,
-}
-
-fn component(
-    previous: Option<&Generation>,
-    source: &ComponentSource,
-    runtime: &Runtime,
-    builtins: Builtins,
-) -> Result<Arc<Component>, Unusable> {
-    let load = |bytes: &[u8]| {
-        Component::load(runtime, bytes)
-            .map(Arc::new)
-            .map_err(|e| Unusable::Unfit(Arc::new(e)))
-    };
-    let running = previous.and_then(|old| old.component(source));
-    match source {
-        ComponentSource::Builtin(_) if let Some(running) = running => Ok(running.clone()),
-        ComponentSource::Builtin(name) => {
-            load((builtins.find)(name).ok_or(Unusable::NoSuchBuiltin)?)
-        }
-        ComponentSource::Path(path) => {
-            let bytes = std::fs::read(path)
-                .map_err(|e| Unusable::Unreadable(format!("{}: {e}", path.display())))?;
-            match running.filter(|running| running.is_of(&bytes)) {
-                Some(running) => Ok(running.clone()),
-                None => load(&bytes),
-            }
-        }
-    }
-}
-
-impl Unusable {
-    fn problem(&self, plugin: &config::Plugin, builtins: Builtins) -> Problem {
-        let key = format!("plugin.{}.component", plugin.name);
-        let error = |message: String| Problem::error(plugin.location.clone(), key, message);
-        match self {
-            Self::NoSuchBuiltin => {
-                let names = (builtins.names)();
-                let help = match &plugin.component {
-                    ComponentSource::Builtin(name) => {
-                        config::did_you_mean(name, names.iter().copied())
-                    }
-                    ComponentSource::Path(_) => None,
-                };
-                let there_are =
-                    format!("there are `{}`, each after `builtin:`", names.join("`, `"));
-                error("there is no built-in plugin of this name".into())
-                    .with_help(help.unwrap_or(there_are))
-            }
-            Self::Unreadable(why) => error(format!("the component cannot be read: {why}")),
-            Self::Unfit(why) => error(why.to_string()),
-            Self::Panicked => error(
-                "the component makes the compiler fail; please report it with the file".into(),
-            ),
-        }
     }
 }
 
@@ -365,6 +334,12 @@ async fn load(
             concurrency: grant.concurrency,
         });
     }
+    let wasi = &plugin.grant.wasi;
+    built = built.with_wasi(WasiGrant::new(
+        wasi.environment.clone(),
+        wasi.directories.clone(),
+        wasi.config.clone(),
+    ));
     let built = Arc::new(built);
     // Now, so that a mistake is found before anything is bound or swapped.
     match built.prepare(instances).await {
@@ -386,7 +361,7 @@ async fn load(
                 .with_note(format!("plugin `{}` says so", plugin.name))
             })
             .collect()),
-        Err(error @ StartError::Failed(_)) => {
+        Err(error @ (StartError::Failed(_) | StartError::Grant(_))) => {
             let key = format!("plugin.{}", plugin.name);
             Err(vec![Problem::error(
                 plugin.location.clone(),
@@ -395,6 +370,18 @@ async fn load(
             )])
         }
     }
+}
+
+/// What does not fit between a component and its plugin's grants, or is new about it.
+fn about_grants(
+    plugin: &config::Plugin,
+    component: &Component,
+    before: Option<&Arc<Component>>,
+) -> Vec<Problem> {
+    let more = before.and_then(|before| imports::wants_more(plugin, before, component));
+    let missing = missing_grant(plugin, component);
+    let unneeded = imports::unneeded(plugin, component);
+    missing.into_iter().chain(unneeded).chain(more).collect()
 }
 
 /// A component that would send requests, and a plugin that may not: it works, perhaps, and not as meant.

@@ -16,8 +16,10 @@
 //! thread per worker, each with its own event loop, listening sockets, upstream connections and plugin instances.
 //! Nothing that a request touches is shared between workers or behind a lock.
 
+mod components;
 pub mod config;
 mod generation;
+mod imports;
 mod reload;
 mod server;
 mod worker;
@@ -60,6 +62,7 @@ mod admin;
 
 pub use admin::{Admin, Check, Status};
 pub use generation::{Builtins, Generation};
+pub use imports::{Import, PluginReport, Standing};
 pub use metrics::Metrics;
 pub use reload::{Reload, Reloaded};
 pub use server::{BoundListener, Server, StartError, Stop};

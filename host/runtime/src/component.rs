@@ -22,6 +22,10 @@ pub struct Component {
     pooled: OnceLock<Option<Pooled>>,
     runtime: Runtime,
     pub(crate) exports: Exports,
+    /// Imports WASI, so that each instance needs a context of it.
+    pub(crate) wasi: bool,
+    imports: Vec<String>,
+    hook_names: Vec<String>,
     sends_requests: bool,
     digest: ComponentDigest,
 }
@@ -107,16 +111,17 @@ impl Component {
             [b'\0', b'a', b's', b'm', 1, 0, 0, 0, ..] => return Err(LoadError::CoreModule),
             _ => return Err(LoadError::NotWasm),
         }
-        let digest: ComponentDigest = Sha256::digest(bytes).into();
+        let digest = digest_of(bytes);
         let compiled = compile(runtime, bytes, &digest)?;
         let exports = find_exports(&runtime.engine, &compiled)?;
-        let imports = |interface: &str| {
-            compiled
-                .component_type()
-                .imports(&runtime.engine)
-                .any(|(name, _)| name.starts_with(interface))
-        };
-        let sends_requests = imports("witgate:plugin/http-client@");
+        let imports: Vec<String> = compiled
+            .component_type()
+            .imports(&runtime.engine)
+            .map(|(name, _)| name.to_owned())
+            .collect();
+        let imported = |interface: &str| imports.iter().any(|name| name.starts_with(interface));
+        let sends_requests = imported("witgate:plugin/http-client@");
+        let wasi = imported("wasi:");
         let pre = runtime
             .linker
             .instantiate_pre(&compiled)
@@ -126,6 +131,9 @@ impl Component {
             pooled: OnceLock::new(),
             runtime: runtime.clone(),
             exports,
+            wasi,
+            imports,
+            hook_names: hook_names(runtime, &compiled),
             sends_requests,
             digest,
         })
@@ -149,14 +157,25 @@ impl Component {
         }
     }
 
+    /// The hooks that it exports, as the contract calls them: `request-hook`.
+    pub fn hook_names(&self) -> impl Iterator<Item = &str> {
+        self.hook_names.iter().map(String::as_str)
+    }
+
     /// Whether it imports `http-client`, for which a plugin needs a grant.
     pub fn sends_requests(&self) -> bool {
         self.sends_requests
     }
 
+    /// The interfaces that it imports, with their versions: `witgate:plugin/log@0.1.0`. What is in the list need not be
+    /// called; what is not in it cannot be.
+    pub fn imports(&self) -> &[String] {
+        &self.imports
+    }
+
     /// Whether it was loaded from exactly these bytes.
     pub fn is_of(&self, bytes: &[u8]) -> bool {
-        ComponentDigest::from(Sha256::digest(bytes)) == self.digest
+        digest_of(bytes) == self.digest
     }
 
     /// SHA-256 of the component's file.
@@ -171,6 +190,11 @@ impl std::fmt::Debug for Component {
             .field("hooks", &self.hooks())
             .finish_non_exhaustive()
     }
+}
+
+/// SHA-256 of a component's bytes.
+pub fn digest_of(bytes: &[u8]) -> ComponentDigest {
+    Sha256::digest(bytes).into()
 }
 
 fn compile(
@@ -228,6 +252,16 @@ fn find_exports(engine: &Engine, compiled: &Compiled) -> Result<Exports, LoadErr
         }
         _ => Err(incomplete(&ours)),
     }
+}
+
+fn hook_names(runtime: &Runtime, compiled: &Compiled) -> Vec<String> {
+    let component_type = compiled.component_type();
+    let exports = component_type.exports(&runtime.engine);
+    let hook = |name: &str| {
+        let (interface, _) = name.strip_prefix(CONTRACT)?.split_once('@')?;
+        interface.ends_with("-hook").then(|| interface.to_owned())
+    };
+    exports.filter_map(|(name, _)| hook(name)).collect()
 }
 
 /// Tells a plugin of another contract version from one that lacks an export.

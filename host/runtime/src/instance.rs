@@ -10,7 +10,8 @@ use wasmtime::component::{
 };
 use wasmtime::component::{ResourceTable, TypedFunc};
 use wasmtime::{PoolConcurrencyLimitError, ResourceLimiter, Store, Trap};
-use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
+use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
+use wasmtime_wasi_config::WasiConfig;
 
 use crate::bindings::{self, RawVerdict, RequestVerdict, ResponseVerdict, types};
 use crate::clock::Clock;
@@ -20,8 +21,8 @@ use crate::failure::FailureKind;
 use crate::http_client::Outbound;
 use crate::log_budget::LogBudget;
 use crate::plugin::{Isolation, Limits, Plugin, StartError};
-use crate::stdio::LogStream;
 use crate::stopwatch::{FIRST_SLICE, Stopwatch};
+use crate::wasi::{self, WasiGrant};
 
 /// A mistake in a plugin's configuration, as the plugin itself found it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,7 +44,9 @@ pub(crate) struct State {
     pub(crate) outbound: Outbound,
     pub(crate) stopwatch: Arc<Stopwatch>,
     memory: MemoryLimit,
-    wasi: WasiCtx,
+    /// Only for a component that imports it: making one costs more than all the rest of an instance.
+    wasi: Option<WasiCtx>,
+    wasi_grant: Arc<WasiGrant>,
     table: ResourceTable,
 }
 
@@ -60,7 +63,7 @@ pub(crate) enum Phase {
 impl WasiView for State {
     fn ctx(&mut self) -> WasiCtxView<'_> {
         WasiCtxView {
-            ctx: &mut self.wasi,
+            ctx: (self.wasi.as_mut()).expect("only what a component imports is called"),
             table: &mut self.table,
         }
     }
@@ -147,10 +150,10 @@ impl Instance {
             Isolation::Worker => None,
             Isolation::Exchange => component.pooled().map(|p| (&p.pre, &p.exports)),
         };
-        let (mut store, mut made) = make(plugin, outbound, pooled.unwrap_or(ordinary)).await;
+        let (mut store, mut made) = make(plugin, outbound, pooled.unwrap_or(ordinary)).await?;
         if made.as_ref().is_err_and(is_pool_full) {
             let outbound = store.into_data().outbound;
-            (store, made) = make(plugin, outbound, ordinary).await;
+            (store, made) = make(plugin, outbound, ordinary).await?;
         }
         let limits = plugin.limits();
         match made {
@@ -353,10 +356,10 @@ async fn make(
     plugin: &Plugin,
     outbound: Outbound,
     (pre, exports): (&InstancePre<State>, &Exports),
-) -> (Store<State>, wasmtime::Result<Calls>) {
+) -> Result<(Store<State>, wasmtime::Result<Calls>), StartError> {
     let limits = plugin.limits();
     let stopwatch = Arc::new(Stopwatch::new());
-    let state = State::new(plugin, outbound, stopwatch.clone());
+    let state = State::new(plugin, outbound, stopwatch.clone()).map_err(StartError::Grant)?;
     let mut store = Store::new(pre.engine(), state);
     store.limiter(|state| &mut state.memory);
     store.set_epoch_deadline(FIRST_SLICE);
@@ -365,7 +368,7 @@ async fn make(
     // On a fiber, as every call, so that a guest that takes its time can let others run.
     let made = stopwatch.bound(pre.instantiate_async(&mut store)).await;
     let calls = made.and_then(|wasm| Calls::find(&mut store, &wasm, exports));
-    (store, calls)
+    Ok((store, calls))
 }
 
 fn is_pool_full(error: &wasmtime::Error) -> bool {
@@ -417,19 +420,14 @@ where
 }
 
 impl State {
-    fn new(plugin: &Plugin, outbound: Outbound, stopwatch: Arc<Stopwatch>) -> Self {
+    fn new(plugin: &Plugin, outbound: Outbound, stopwatch: Arc<Stopwatch>) -> Result<Self, String> {
         let limits = plugin.limits();
-        let log = |stream| LogStream {
-            plugin: plugin.name().clone(),
-            stream,
-            lines_a_second: limits.log_lines,
+        let wasi_grant = plugin.wasi().clone();
+        let wasi = match plugin.component().wasi {
+            true => Some(wasi_grant.context(plugin.name(), limits)?),
+            false => None,
         };
-        // Nothing else is granted: no environment, no arguments, no files, no network.
-        let wasi = WasiCtxBuilder::new()
-            .stdout(log("stdout"))
-            .stderr(log("stderr"))
-            .build();
-        Self {
+        Ok(Self {
             plugin: plugin.name().clone(),
             phase: Phase::Other("start"),
             body_of: None,
@@ -443,8 +441,14 @@ impl State {
                 exceeded: false,
             },
             wasi,
-            table: ResourceTable::new(),
-        }
+            wasi_grant,
+            table: wasi::table(),
+        })
+    }
+
+    /// What the guest reads by `wasi:config`.
+    pub(crate) fn wasi_config(&mut self) -> WasiConfig<'_> {
+        WasiConfig::new(self.wasi_grant.variables())
     }
 }
 

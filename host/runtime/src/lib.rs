@@ -47,6 +47,7 @@ mod origin;
 mod head;
 mod log_budget;
 mod stdio;
+mod wasi;
 
 mod exchange;
 
@@ -60,7 +61,7 @@ mod bindings;
 
 pub use cache::CodeCache;
 pub use clock::Clock;
-pub use component::{Component, Hooks, LoadError};
+pub use component::{Component, Hooks, LoadError, digest_of};
 pub use counts::PluginCounts;
 pub use engine::{Runtime, RuntimeError};
 pub use exchange::{Attributes, Exchange, Facts, HeadLimits, ResponseHead, Scheme};
@@ -73,6 +74,7 @@ pub use plugin::{Isolation, Limits, Plugin, StartError};
 pub use slot::OwnInstances;
 pub use transform::BodyTransform;
 pub use verdict::{FileReply, NotFound, Reply, ReplyBody, Stale, Verdict};
+pub use wasi::{WasiDirectory, WasiGrant};
 pub use worker_plugin::WorkerPlugin;
 
 /// Version of the contract (`witgate:plugin`) that this host speaks.

@@ -8,6 +8,7 @@ use crate::component::{Component, Hooks};
 use crate::failure::FailureKind;
 use crate::http_client::{HttpGrant, Outbound};
 use crate::instance::{ConfigError, Instance};
+use crate::wasi::WasiGrant;
 
 /// What one plugin may use up.
 #[derive(Debug, Clone, Copy)]
@@ -75,6 +76,7 @@ pub struct Plugin {
     isolation: Isolation,
     clock: Clock,
     http: Option<HttpGrant>,
+    wasi: Arc<WasiGrant>,
     prepared: Prepared,
 }
 
@@ -113,6 +115,9 @@ pub enum StartError {
     /// It failed on the way.
     #[error("{}", started(.0))]
     Failed(FailureKind),
+    /// What the operator lends cannot be had.
+    #[error("{0}")]
+    Grant(String),
 }
 
 fn started(kind: &FailureKind) -> String {
@@ -139,6 +144,7 @@ impl Plugin {
             isolation: Isolation::default(),
             clock: Clock::default(),
             http: None,
+            wasi: Arc::default(),
             prepared: Prepared::default(),
         }
     }
@@ -172,6 +178,19 @@ impl Plugin {
     pub fn with_http_client(mut self, grant: HttpGrant) -> Self {
         self.http = Some(grant);
         self
+    }
+
+    /// Lends it variables, directories and a table of strings (`grant.wasi`). Without, they are empty; clocks and random
+    /// numbers are there for all.
+    #[must_use]
+    pub fn with_wasi(mut self, grant: WasiGrant) -> Self {
+        self.wasi = Arc::new(grant);
+        self
+    }
+
+    /// What it is lent of WASI.
+    pub(crate) fn wasi(&self) -> &Arc<WasiGrant> {
+        &self.wasi
     }
 
     /// Makes and configures so many instances for workers to take, so that a worker that serves already is not held

@@ -8,6 +8,9 @@ use crate::{BuildError, artifact, component, workspace};
 /// What plugins are compiled for: it has no system interface, so nothing can be imported but what the contract offers.
 pub const TARGET: &str = "wasm32-unknown-unknown";
 
+/// What plugins are compiled for that use WASI by the standard library. The linker makes the component.
+pub const WASI_TARGET: &str = "wasm32-wasip2";
+
 /// A plugin that was built.
 #[derive(Debug, Clone)]
 pub struct Component {
@@ -26,6 +29,7 @@ pub struct Build {
     profile: String,
     locked: bool,
     offline: bool,
+    target: &'static str,
 }
 
 impl Build {
@@ -41,6 +45,7 @@ impl Build {
             profile: "release".to_owned(),
             locked: false,
             offline: false,
+            target: TARGET,
         }
     }
 
@@ -72,6 +77,14 @@ impl Build {
         self
     }
 
+    /// Builds for [`WASI_TARGET`]: the standard library then has clocks, and the files and variables that the operator
+    /// grants.
+    #[must_use]
+    pub fn wasi(mut self) -> Self {
+        self.target = WASI_TARGET;
+        self
+    }
+
     /// Builds all packages in one run of cargo and makes a component of each, in the order in which they were added.
     ///
     /// Paths of the workspace and of cargo's home are shortened in what is built, by `--remap-path-prefix`; this takes the
@@ -93,7 +106,7 @@ impl Build {
         }
         self.packages
             .iter()
-            .map(|package| made(package, &output))
+            .map(|package| made(package, &output, self.target))
             .collect()
     }
 
@@ -101,14 +114,16 @@ impl Build {
     fn check_target(&self) -> Result<(), BuildError> {
         let mut rustc = Command::new(env::var_os("RUSTC").unwrap_or_else(|| "rustc".into()));
         rustc
-            .args(["--print", "target-libdir", "--target", TARGET])
+            .args(["--print", "target-libdir", "--target", self.target])
             .current_dir(&self.directory);
         let output = run(&mut rustc, "RUSTC")?;
         let libdir = PathBuf::from(String::from_utf8_lossy(&output.stdout).trim());
         if output.status.success() && libdir.is_dir() {
             Ok(())
         } else {
-            Err(BuildError::TargetMissing { target: TARGET })
+            Err(BuildError::TargetMissing {
+                target: self.target,
+            })
         }
     }
 
@@ -128,7 +143,7 @@ impl Build {
             "CARGO_ENCODED_RUSTFLAGS",
             remapped_paths(&self.directory).join(OsStr::new("\u{1f}")),
         );
-        cargo.args(["build", "--target", TARGET, "--profile", &self.profile]);
+        cargo.args(["build", "--target", self.target, "--profile", &self.profile]);
         cargo.args(["--message-format", "json-render-diagnostics"]);
         cargo.arg("--target-dir").arg(&self.target_dir);
         for package in workspace::specifications(&mut self.cargo(), &self.packages) {
@@ -211,12 +226,18 @@ fn run(command: &mut Command, variable: &'static str) -> Result<Output, BuildErr
     })
 }
 
-fn made(package: &str, output: &Output) -> Result<Component, BuildError> {
+fn made(package: &str, output: &Output, target: &str) -> Result<Component, BuildError> {
     let name = package.to_owned();
     let Some(module) = artifact::module_of(package, &output.stdout) else {
         return Err(BuildError::NoModule { package: name });
     };
     let module = fs::read(&module).map_err(|source| BuildError::Read { module, source })?;
+    if target == WASI_TARGET {
+        return Ok(Component {
+            name,
+            bytes: module,
+        });
+    }
     match component::encode(&module) {
         Ok(bytes) => Ok(Component { name, bytes }),
         Err(source) => Err(BuildError::Encode {

@@ -17,6 +17,6 @@ mod component;
 mod error;
 mod workspace;
 
-pub use cargo::{Build, Component, TARGET};
+pub use cargo::{Build, Component, TARGET, WASI_TARGET};
 pub use component::encode;
 pub use error::{BuildError, EncodeError};

@@ -167,7 +167,7 @@ impl Component {
 fn mistakes_of(error: &StartError) -> &[ConfigError] {
     match error {
         StartError::Config(mistakes) => mistakes,
-        StartError::Failed(_) => &[],
+        StartError::Failed(_) | StartError::Grant(_) => &[],
     }
 }
 

@@ -11,12 +11,12 @@ use std::time::Duration;
 
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 use ipnet::IpNet;
-use witgate_runtime::{Isolation, Origin};
+use witgate_runtime::{Isolation, Origin, WasiDirectory};
 
 use super::{Contents, Location};
 
 /// A whole configuration file, without the parts that other crates own (`[chrome]`).
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Config {
     /// `[server]`
     pub server: Server,
@@ -264,6 +264,10 @@ pub struct Plugin {
     pub name: Arc<str>,
     /// `component`
     pub component: ComponentSource,
+    /// `component.sha256`: the one file that it may be.
+    pub pin: Option<Pin>,
+    /// `watch`: the component is swapped when its file changes. Default `false`.
+    pub watch: bool,
     /// `config` as JSON, with `${…}` replaced. Holds secrets: never log it.
     pub config: serde_json::Value,
     /// Where each key of `config` stands in the file.
@@ -286,6 +290,8 @@ impl fmt::Debug for Plugin {
             .debug_struct("Plugin")
             .field("name", &self.name)
             .field("component", &self.component)
+            .field("pin", &self.pin)
+            .field("watch", &self.watch)
             .field("config", &format_args!("<redacted>"))
             .field("grant", &self.grant)
             .field("limits", &self.limits)
@@ -302,6 +308,15 @@ pub enum ComponentSource {
     Builtin(Arc<str>),
     /// A path; a relative one starts at the configuration file's directory. The file exists.
     Path(PathBuf),
+}
+
+/// `sha256` of `component = { path = "x.wasm", sha256 = "…" }`
+#[derive(Debug, Clone)]
+pub struct Pin {
+    /// What the file's SHA-256 has to be.
+    pub digest: [u8; 32],
+    /// Where it stands in the file.
+    pub location: Location,
 }
 
 /// Finds the line of a plugin's configuration key.
@@ -348,6 +363,36 @@ pub struct Grant {
     pub files: Vec<FileGrant>,
     /// `http-client = { origins = ["http://127.0.0.1:9223"] }`: origins that it may send requests to.
     pub http_client: Option<HttpClientGrant>,
+    /// `wasi = { env = { … }, directories = [ … ], config = { … } }`
+    pub wasi: WasiGrant,
+    /// The keys that are written, dotted (`http-client`, `wasi.env`), with their places: to compare them with what the
+    /// component imports.
+    pub written: Vec<(String, Location)>,
+}
+
+/// `grant.wasi`: what a component that imports WASI finds there. Its `Debug` shows names and no values.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct WasiGrant {
+    /// `env`: environment variables. Values may be secrets.
+    pub environment: Vec<(String, String)>,
+    /// `directories`
+    pub directories: Vec<WasiDirectory>,
+    /// `config`: what `wasi:config/store` holds. Values may be secrets.
+    pub config: Vec<(String, String)>,
+}
+
+impl fmt::Debug for WasiGrant {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names = |pairs: &[(String, String)]| -> Vec<String> {
+            pairs.iter().map(|(name, _)| name.clone()).collect()
+        };
+        formatter
+            .debug_struct("WasiGrant")
+            .field("environment", &names(&self.environment))
+            .field("directories", &self.directories)
+            .field("config", &names(&self.config))
+            .finish()
+    }
 }
 
 /// One entry of `grant.files`.

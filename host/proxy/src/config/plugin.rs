@@ -7,14 +7,12 @@ use serde_json::{Map, Number};
 use witgate_runtime::Isolation;
 
 use super::interpolate::{describe, looked_at};
-use super::model::{
-    ComponentSource, ConfigLocations, FileGrant, Grant, OnFailure, Plugin, PluginLimits,
-};
+use super::model::{ConfigLocations, FileGrant, Grant, OnFailure, Plugin, PluginLimits, WasiGrant};
 use super::shape::{
-    Located, integer, list, located, path, positive_duration, size_within, table, word,
+    Located, boolean, integer, list, located, path, positive_duration, size_within, table, word,
 };
 use super::value::{Value, join};
-use super::{Item, Section};
+use super::{Item, Location, Section, component, wasi_grant};
 
 impl Default for PluginLimits {
     fn default() -> Self {
@@ -33,7 +31,8 @@ impl Default for PluginLimits {
 }
 
 pub(super) fn read(name: &str, section: &mut Section<'_>) -> Option<Plugin> {
-    let component = section.required("component", "\"builtin:host-rewrite\"", located(component));
+    let component = section.required("component", "\"builtin:host-rewrite\"", component::read);
+    let watch = section.optional("watch", located(boolean));
     let (config, config_locations) = read_config(section);
     let grant = section
         .optional("grant", table(read_grant))
@@ -49,9 +48,14 @@ pub(super) fn read(name: &str, section: &mut Section<'_>) -> Option<Plugin> {
     let policies = [("closed", OnFailure::Closed), ("open", OnFailure::Open)];
     let on_failure = section.default("on-failure", OnFailure::Closed, word(&policies));
     let component = component?;
+    if let Some(watch) = watch.as_ref().filter(|watch| watch.value) {
+        component::check_watch(section.reader(), &component, watch);
+    }
     Some(Plugin {
         name: name.into(),
-        component: component.value,
+        component: component.source,
+        pin: component.pin,
+        watch: watch.is_some_and(|watch| watch.value),
         config,
         config_locations,
         grant,
@@ -62,31 +66,9 @@ pub(super) fn read(name: &str, section: &mut Section<'_>) -> Option<Plugin> {
     })
 }
 
-fn component(item: &Item<'_>) -> Option<ComponentSource> {
-    let text = item.text("\"builtin:NAME\" or the path of a component")?;
-    match text.split_once(':') {
-        Some(("builtin", "")) => item.reject(
-            "`builtin:` without a name",
-            "name the plugin: \"builtin:host-rewrite\"",
-        ),
-        Some(("builtin", name)) => Some(ComponentSource::Builtin(name.into())),
-        Some((_, rest)) if rest.starts_with("//") => item.reject(
-            "components are not fetched",
-            "put the file beside this one and write its path",
-        ),
-        _ => {
-            let path = path(item)?;
-            match existing(item, &path, std::fs::Metadata::is_file, "file") {
-                true => Some(ComponentSource::Path(path)),
-                false => None,
-            }
-        }
-    }
-}
-
 /// Whether there is a file or directory at `path`; reports when there is not. A path with a replaced reference in it
 /// is not shown.
-fn existing(
+pub(super) fn existing(
     item: &Item<'_>,
     path: &Path,
     is_kind: impl Fn(&std::fs::Metadata) -> bool,
@@ -153,7 +135,32 @@ fn read_grant(section: &mut Section<'_>) -> Option<Grant> {
         }
     }
     let http_client = section.optional("http-client", table(super::http_grant::read));
-    Some(Grant { files, http_client })
+    let wasi = section.default("wasi", WasiGrant::default(), table(wasi_grant::read));
+    let written = written(section);
+    Some(Grant {
+        files,
+        http_client,
+        wasi,
+        written,
+    })
+}
+
+/// The grants by name; of `wasi` each of its parts, since a component may need one and not the others.
+fn written(section: &Section<'_>) -> Vec<(String, Location)> {
+    let mut written = Vec::new();
+    for grant in section.entries() {
+        match (grant.name(), grant.value()) {
+            ("wasi", Value::Table(_)) => {
+                let parts = grant.section("a table").into_iter();
+                let parts = parts.flat_map(|section| section.entries());
+                written.extend(
+                    parts.map(|part| (format!("wasi.{}", part.name()), part.name_location())),
+                );
+            }
+            (name, _) => written.push((name.to_owned(), grant.name_location())),
+        }
+    }
+    written
 }
 
 fn read_file_grant(section: &mut Section<'_>) -> Option<(FileGrant, Located<String>)> {
@@ -168,12 +175,12 @@ fn read_file_grant(section: &mut Section<'_>) -> Option<(FileGrant, Located<Stri
     Some((grant, mount))
 }
 
-fn directory(item: &Item<'_>) -> Option<PathBuf> {
+pub(super) fn directory(item: &Item<'_>) -> Option<PathBuf> {
     let path = path(item)?;
     existing(item, &path, std::fs::Metadata::is_dir, "directory").then_some(path)
 }
 
-fn mount(item: &Item<'_>) -> Option<String> {
+pub(super) fn mount(item: &Item<'_>) -> Option<String> {
     let text = item.text("an absolute path, such as \"/state\"")?;
     let normal = text == "/"
         || text.strip_prefix('/').is_some_and(|rest| {
@@ -254,6 +261,7 @@ mod tests {
     use serde_json::json;
 
     use super::super::Document;
+    use super::super::model::ComponentSource;
     use super::super::shape::named;
     use super::*;
 

@@ -134,6 +134,11 @@ impl<'r> Section<'r> {
         self.entries.iter().map(|entry| self.entry(entry)).collect()
     }
 
+    /// Every key with its value, none of which counts as known for it.
+    pub(super) fn entries(&self) -> Vec<Item<'r>> {
+        self.entries.iter().map(|entry| self.entry(entry)).collect()
+    }
+
     fn entry(&self, entry: &'r Entry) -> Item<'r> {
         Item {
             reader: self.reader,

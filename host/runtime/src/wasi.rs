@@ -1,0 +1,103 @@
+//! What an operator lends a plugin of WASI: variables, directories, a table of strings.
+//!
+//! Clocks, random numbers and the two output streams (which go to the log) are there without a grant. Sockets are
+//! never: requests go through `http-client`.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use wasmtime::component::ResourceTable;
+use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxBuilder};
+use wasmtime_wasi_config::WasiConfigVariables;
+
+use crate::plugin::Limits;
+use crate::stdio::LogStream;
+
+/// Open files, streams and other handles of one instance: far more than a plugin needs at once, and far fewer than
+/// the files that a process may have open.
+const MAX_HANDLES: usize = 256;
+
+/// Random bytes at once. The host makes them before the guest has room for them.
+const MAX_RANDOM: u64 = 1 << 20;
+
+/// `grant.wasi`. Its `Debug` shows names and no values, which may be secrets.
+#[derive(Default)]
+pub struct WasiGrant {
+    environment: Vec<(String, String)>,
+    directories: Vec<WasiDirectory>,
+    variables: WasiConfigVariables,
+}
+
+/// A directory of the host that a plugin may use.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WasiDirectory {
+    /// Its path on the host. It is opened for each instance, which cannot be made while it is away.
+    pub path: PathBuf,
+    /// The absolute path at which the plugin finds it.
+    pub mount: String,
+    /// Whether the plugin may change what is in it. How much it writes is not limited: it can fill the disk.
+    pub write: bool,
+}
+
+impl WasiGrant {
+    /// Puts a grant together: environment variables, directories, and what `wasi:config/store` holds.
+    pub fn new(
+        environment: Vec<(String, String)>,
+        directories: Vec<WasiDirectory>,
+        config: impl IntoIterator<Item = (String, String)>,
+    ) -> Self {
+        Self {
+            environment,
+            directories,
+            variables: config.into_iter().collect(),
+        }
+    }
+
+    pub(crate) fn variables(&self) -> &WasiConfigVariables {
+        &self.variables
+    }
+
+    /// The context of one instance.
+    pub(crate) fn context(&self, plugin: &Arc<str>, limits: Limits) -> Result<WasiCtx, String> {
+        let log = |stream| LogStream {
+            plugin: plugin.clone(),
+            stream,
+            lines_a_second: limits.log_lines,
+        };
+        let mut context = WasiCtxBuilder::new();
+        context.stdout(log("stdout")).stderr(log("stderr"));
+        context.envs(&self.environment).max_random_size(MAX_RANDOM);
+        for WasiDirectory { path, mount, write } in &self.directories {
+            let permissions = match write {
+                true => FsPerms::ReadWrite,
+                false => FsPerms::ReadOnly,
+            };
+            let opened = context.preopened_dir(path, mount, permissions);
+            opened.map_err(|error| {
+                format!(
+                    "the directory {} of `grant.wasi` cannot be opened: {error:#}",
+                    path.display()
+                )
+            })?;
+        }
+        Ok(context.build())
+    }
+}
+
+impl fmt::Debug for WasiGrant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<_> = self.environment.iter().map(|(name, _)| name).collect();
+        f.debug_struct("WasiGrant")
+            .field("environment", &names)
+            .field("directories", &self.directories)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The handles of one instance.
+pub(crate) fn table() -> ResourceTable {
+    let mut table = ResourceTable::new();
+    table.set_max_capacity(MAX_HANDLES);
+    table
+}
