@@ -263,11 +263,7 @@ impl Connection {
     /// When the connection ends within the body, nothing comes in time, or the chunked framing is wrong.
     pub fn try_read_body(&mut self, head: &Head, until_close: bool) -> io::Result<Vec<u8>> {
         if head.has_token("transfer-encoding", "chunked") {
-            let mut body = Vec::new();
-            while let Some(chunk) = self.try_read_chunk()? {
-                body.extend(chunk);
-            }
-            return Ok(body);
+            return Ok(self.try_read_chunked()?.0);
         }
         match head.header("content-length").map(str::parse) {
             Some(Ok(length)) => self.try_read_exact(length),
@@ -277,19 +273,40 @@ impl Connection {
         }
     }
 
+    /// Reads a chunked body, and the lines of its trailers.
+    ///
+    /// # Errors
+    ///
+    /// When the connection ends before, nothing comes in time, or the framing is wrong.
+    pub fn try_read_chunked(&mut self) -> io::Result<(Vec<u8>, Vec<String>)> {
+        let (mut body, mut trailers) = (Vec::new(), Vec::new());
+        while let Some(chunk) = self.try_read_chunk_before(&mut trailers)? {
+            body.extend(chunk);
+        }
+        Ok((body, trailers))
+    }
+
     /// Reads one chunk of a chunked body; `None` for the last one, with its trailers read.
     ///
     /// # Errors
     ///
     /// When the connection ends within the chunk, nothing comes in time, or the framing is wrong.
     pub fn try_read_chunk(&mut self) -> io::Result<Option<Vec<u8>>> {
+        self.try_read_chunk_before(&mut Vec::new())
+    }
+
+    fn try_read_chunk_before(&mut self, trailers: &mut Vec<String>) -> io::Result<Option<Vec<u8>>> {
         let line = self.read_line()?;
         let size = line.split(';').next().unwrap_or_default().trim();
         let size = usize::from_str_radix(size, 16)
             .map_err(|_| io::Error::other(format!("bad chunk size {line:?}")))?;
         if size == 0 {
-            while !self.read_line()?.is_empty() {}
-            return Ok(None);
+            loop {
+                match self.read_line()? {
+                    line if line.is_empty() => return Ok(None),
+                    line => trailers.push(line),
+                }
+            }
         }
         let chunk = self.try_read_exact(size)?;
         match self.read_line()?.as_str() {

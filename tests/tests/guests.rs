@@ -1,6 +1,7 @@
 //! Promise: a plugin that misbehaves ends its own exchange, says why in the log, and harms nobody else.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::{Arc, Barrier, OnceLock};
 use std::{env, fs};
 
@@ -41,6 +42,9 @@ fn misbehaving(misbehaviour: &str, more: &str) -> Proxy {
         .file("mount/inside", "inside")
         .file("outside", "outside");
     std::os::unix::fs::symlink("../outside", setup.path().join("mount/link")).expect("a new link");
+    let pipe = setup.path().join("mount/pipe");
+    let made = Command::new("mkfifo").arg(pipe).status();
+    assert!(made.is_ok_and(|made| made.success()), "no pipe");
     Proxy {
         witgate: setup.start(&text),
         upstream,
@@ -67,6 +71,17 @@ impl Proxy {
                 line.text("reason").is_some_and(|reason| {
                     reason.contains("plugin `guest`") && reason.contains(said)
                 })
+            });
+        self.assert_serves();
+    }
+
+    /// The exchange is as if nothing had happened, the log has what did, and the next one is served.
+    #[track_caller]
+    fn assert_logged(&self, answer: &Message, said: &str) {
+        assert_eq!((answer.status(), answer.text()), (200, "hello"));
+        self.witgate
+            .log_line(&format!("a failure that says {said:?}"), |line| {
+                line.message().contains("plugin `guest`") && line.message().contains(said)
             });
         self.assert_serves();
     }
@@ -185,8 +200,12 @@ fn give_up() {
 
 #[test]
 fn impossible_status() {
-    let proxy = misbehaving("impossible-status", "");
-    proxy.assert_failed(&proxy.bad(), 500, "a status of 0");
+    for status in [0, 99, 101, 199, 600, 999, 65535] {
+        // Five in a row would be trouble of another kind.
+        let proxy = misbehaving("impossible-status", "");
+        let answer = proxy.witgate.get("main", &format!("/bad?{status}"));
+        proxy.assert_failed(&answer, 500, &format!("a status of {status}"));
+    }
 }
 
 #[test]
@@ -200,7 +219,7 @@ fn forge_framing() {
 fn leave_mount() {
     let proxy = misbehaving(
         "leave-mount",
-        "grant.files = [{ path = \"mount\", as = \"/files\" }]",
+        "grant.files = [{ path = \"mount\", as = \"/files\" }, { path = \"/dev\", as = \"/devices\" }]",
     );
     assert_eq!(
         proxy.witgate.get("main", "/bad?/files/inside").text(),
@@ -218,6 +237,9 @@ fn leave_mount() {
         "/files",
         "/files/.",
         "outside",
+        "/files/pipe",
+        "/devices/zero",
+        "/devices/../etc/passwd",
     ] {
         let answer = proxy.witgate.get("main", &format!("/bad?{outside}"));
         assert_eq!(answer.status(), 500, "{outside}: {:?}", answer.text());
@@ -312,8 +334,177 @@ fn one_that_may_fail_is_skipped() {
 }
 
 #[test]
+fn panic_in_response() {
+    let proxy = misbehaving("panic-in-response", "");
+    proxy.assert_failed(&proxy.bad(), 500, "trapped in on-response");
+}
+
+#[test]
+fn panic_in_push() {
+    let proxy = misbehaving("panic-in-push", "");
+    proxy.assert_failed(&proxy.bad(), 500, "trapped in transform.push");
+}
+
+#[test]
+fn panic_in_finish() {
+    let proxy = misbehaving("panic-in-finish", "");
+    proxy.assert_failed(&proxy.bad(), 500, "trapped in transform.finish");
+}
+
+#[test]
+fn panic_in_drop() {
+    let proxy = misbehaving("panic-in-drop", "");
+    proxy.assert_logged(&proxy.bad(), "trapped in transform.drop");
+}
+
+#[test]
+fn panic_at_completion() {
+    let proxy = misbehaving("panic-at-completion", "");
+    proxy.assert_logged(&proxy.bad(), "trapped in on-complete");
+}
+
+#[test]
+fn spin_at_completion() {
+    let proxy = misbehaving("spin-at-completion", "limits.deadline = \"20ms\"");
+    proxy.assert_logged(
+        &proxy.bad(),
+        "stopped in on-complete after its deadline of 20ms",
+    );
+}
+
+#[test]
+fn spin_in_finish() {
+    let proxy = misbehaving("spin-in-finish", "limits.deadline = \"20ms\"");
+    let said = "stopped in transform.finish after its deadline of 20ms";
+    proxy.assert_failed(&proxy.bad(), 500, said);
+}
+
+#[test]
+fn panic_at_start() {
+    let text = "[[listener]]\nname = \"main\"\nbind = \"127.0.0.1:0\"\n[[route]]\nplugins = [\"guest\"]\n\
+                [plugin.guest]\ncomponent = \"guest.wasm\"\nconfig.misbehaviour = \"panic-at-start\"\n";
+    let ended = Setup::new()
+        .file("guest.wasm", component())
+        .run_and_fail(text);
+    let said = ended.output();
+    assert!(said.contains("trapped while it was started"), "{said}");
+}
+
+#[test]
+fn forge_headers() {
+    let proxy = misbehaving("forge-headers", "");
+    let answer = proxy.bad();
+    assert_eq!((answer.status(), answer.text()), (200, "hello"));
+    assert_eq!(answer.header("x-taken"), Some("0"));
+    assert_eq!(answer.header("x-forged"), None);
+    let sent = proxy.upstream.only_request();
+    assert_eq!(sent.head.start_line, "GET /bad HTTP/1.1");
+    for name in ["x-forged", "x-a", "trailer"] {
+        assert_eq!(sent.header(name), None, "{sent:?}");
+    }
+    proxy.assert_serves();
+}
+
+#[test]
+fn forge_reply() {
+    let proxy = misbehaving("forge-reply", "");
+    for which in [
+        "break-in-name",
+        "break-in-value",
+        "nul",
+        "pseudo",
+        "empty",
+        "huge-name",
+        "many",
+        "length",
+        "coding",
+        "trailer",
+    ] {
+        let answer = proxy.witgate.get("main", &format!("/bad?{which}"));
+        proxy.assert_failed(&answer, 500, "returned from on-request what cannot be sent");
+        assert_eq!(answer.header("x-forged"), None);
+    }
+    assert!(
+        proxy.upstream.received().iter().all(|received| !received
+            .request
+            .head
+            .start_line
+            .contains("/bad"))
+    );
+}
+
+#[test]
+fn huge_log() {
+    let proxy = misbehaving("huge-log", "");
+    assert_eq!(proxy.bad().text(), "hello");
+    let line = proxy
+        .witgate
+        .log_line("the line", |line| line.message().starts_with("huge"));
+    assert!(line.message().starts_with("huge\\nxxx"), "it is one line");
+    assert!(line.message().len() < 4200, "{}", line.message().len());
+    proxy.assert_serves();
+}
+
+#[test]
+fn flood_log() {
+    let proxy = misbehaving("flood-log", "limits.log-lines = 5");
+    assert_eq!(proxy.bad().text(), "hello");
+    let lost = witgate_tests::eventually("the loss is told", || {
+        // The next second has lines of its own, the first of which says how many were lost.
+        assert_eq!(proxy.bad().text(), "hello");
+        let log = proxy.witgate.log();
+        let told = log
+            .iter()
+            .find(|line| line.message().contains("lines were lost"));
+        told.and_then(|line| line.field("lost")?.as_u64())
+    });
+    assert!(lost >= 900, "{lost}");
+    proxy.assert_serves();
+}
+
+#[test]
+fn leak_handles() {
+    let proxy = misbehaving("leak-handles", "limits.deadline = \"20s\"");
+    for _ in 0..2 {
+        assert_eq!(proxy.bad().status(), 200);
+    }
+    proxy.assert_failed(&proxy.bad(), 500, "handle limit exceeded");
+    assert_eq!(proxy.bad().status(), 200, "the next instance has handles");
+}
+
+#[test]
+fn a_component_of_another_version_of_the_contract_is_refused() {
+    let (ours, other) = (b"@0.1.0", b"@0.7.0");
+    let mut bytes = component().to_vec();
+    for at in 0..bytes.len() - ours.len() {
+        if bytes[at..].starts_with(ours) {
+            bytes[at..at + other.len()].copy_from_slice(other);
+        }
+    }
+    let text = "[[listener]]\nname = \"main\"\nbind = \"127.0.0.1:0\"\n[[route]]\nplugins = [\"guest\"]\n\
+                [plugin.guest]\ncomponent = \"guest.wasm\"\nconfig.misbehaviour = \"panic\"\n";
+    let ended = Setup::new().file("guest.wasm", bytes).run_and_fail(text);
+    let said = ended.output();
+    for part in ["version 0.7.0 of the contract", "this witgate speaks 0.1.0"] {
+        assert!(said.contains(part), "no {part:?} in {said}");
+    }
+}
+
+/// All tests, of whichever file: those of an area stand with the others of that area.
+fn tests(directory: &Path) -> String {
+    let entries = fs::read_dir(directory).expect("the tests are there");
+    let entries = entries.map(|entry| entry.expect("the tests can be read").path());
+    entries
+        .map(|path| match path.is_dir() {
+            true => tests(&path),
+            false => fs::read_to_string(&path).unwrap_or_default(),
+        })
+        .collect()
+}
+
+#[test]
 fn every_guest_has_its_test() {
-    let tests = include_str!("guests.rs");
+    let tests = tests(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests"));
     for file in fs::read_dir(Path::new(GUESTS).join("src")).expect("the guests are there") {
         let path = file.expect("the guests can be read").path();
         let name = path

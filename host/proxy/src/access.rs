@@ -11,11 +11,12 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http::{Method, StatusCode};
 use http_body::{Body as _, Frame, SizeHint};
-use witgate_runtime::Attributes;
+use witgate_runtime::{Attributes, End, Exchange, FaultySide, Summary};
 
 use crate::body::{Body, BodyError, Progress};
+use crate::completion::Kept;
 use crate::connection::Activity;
-use crate::failure::Failure;
+use crate::failure::{Failure, Side};
 use crate::head::Received;
 use crate::metrics::{Ended, RouteCounts};
 
@@ -43,6 +44,8 @@ pub(crate) struct Entry {
     pub(crate) outcome: Outcome,
     /// Where the exchange is counted: with its listener, until it has a route.
     pub(crate) counts: Arc<RouteCounts>,
+    /// What the exchange leaves behind, where plugins saw it.
+    pub(crate) kept: Option<Rc<Kept>>,
     is_upgraded: bool,
 }
 
@@ -82,6 +85,7 @@ impl Entry {
             attributes: Attributes::default(),
             outcome: Outcome::default(),
             counts,
+            kept: None,
             is_upgraded: false,
         }
     }
@@ -103,6 +107,37 @@ impl Entry {
     pub(crate) fn upgraded(&mut self) {
         self.is_upgraded = true;
         self.counts.upgraded(1);
+    }
+
+    /// Takes over what the plugins left of the exchange.
+    pub(crate) fn keep(&mut self, exchange: Box<Exchange>) {
+        match self.kept.as_ref().filter(|kept| kept.is_wanted()) {
+            Some(kept) => {
+                self.attributes = exchange.attributes.clone();
+                kept.keep(exchange);
+            }
+            None => self.attributes = exchange.attributes,
+        }
+    }
+
+    /// What the completion hooks are told.
+    fn summary(&self, duration: Duration, answered_by: Option<Arc<str>>) -> Summary {
+        Summary {
+            end: match &self.outcome {
+                Outcome::Complete => End::Complete,
+                Outcome::Aborted => End::ClientLeft,
+                Outcome::Failed(side, reason) => {
+                    End::Failed(faulty(side), reason.clone().into_owned())
+                }
+            },
+            status: self.status,
+            received: self.received.bytes(),
+            sent: self.sent.bytes(),
+            duration,
+            upstream_time: self.upstream_time,
+            upstream: self.upstream.clone(),
+            answered_by,
+        }
     }
 
     /// Notes the failure and answers it.
@@ -143,6 +178,13 @@ impl Entry {
 impl Drop for Entry {
     fn drop(&mut self) {
         let duration = self.started.elapsed();
+        if let Some(kept) = self
+            .kept
+            .as_ref()
+            .filter(|_| self.attributes.iter().next().is_none())
+        {
+            self.attributes = kept.attributes();
+        }
         self.counts.ended(&Ended {
             status: self.status,
             received: self.received.bytes(),
@@ -178,6 +220,19 @@ impl Drop for Entry {
             reason,
             "exchange"
         );
+        if let Some(kept) = &self.kept {
+            kept.end(|answered_by| self.summary(duration, answered_by));
+        }
+    }
+}
+
+fn faulty(side: &str) -> FaultySide {
+    let side = Side::ALL.into_iter().find(|this| this.as_str() == side);
+    match side.unwrap_or(Side::Host) {
+        Side::Client => FaultySide::Client,
+        Side::Plugin => FaultySide::Plugin,
+        Side::Upstream => FaultySide::Upstream,
+        Side::Host => FaultySide::Host,
     }
 }
 
@@ -250,7 +305,9 @@ impl http_body::Body for Accounted {
             Poll::Ready(Some(Err(error))) => entry.fail(&Failure::response_body(error)),
             Poll::Ready(None) | Poll::Pending => {}
         }
-        let ended = matches!(polled, Poll::Ready(None)) || this.body.is_end_stream();
+        // Nobody asks for more once the trailers are there.
+        let trailers = matches!(&polled, Poll::Ready(Some(Ok(frame))) if frame.is_trailers());
+        let ended = trailers || matches!(polled, Poll::Ready(None)) || this.body.is_end_stream();
         if ended && matches!(entry.outcome, Outcome::Aborted) {
             entry.outcome = Outcome::Complete;
         }

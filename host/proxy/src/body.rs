@@ -13,7 +13,9 @@ use http_body::{Body as _, Frame, SizeHint};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep, timeout};
-use witgate_runtime::{BodyTransform, PluginFailure};
+use witgate_runtime::{
+    BodyTransform, Exchange, Finished, HeldEnd, PluginFailure, Reply, admitted_trailers,
+};
 
 use crate::file::FileBody;
 use crate::upstream::Lease;
@@ -26,6 +28,8 @@ pub(crate) struct Body(Kind);
 enum Kind {
     /// `None` when it was taken, or was empty to begin with.
     Full(Option<Bytes>),
+    /// One piece and what follows it, each until it was taken.
+    Trailed(Box<(Option<Bytes>, Option<HeaderMap>)>),
     Stream(Stream),
     File(FileBody),
     Transformed(Box<Transformed>),
@@ -46,6 +50,15 @@ pub(crate) enum BodyError {
     File(#[from] std::io::Error),
 }
 
+/// What became of a body that was held back.
+#[derive(Debug)]
+pub(crate) enum Held {
+    /// It goes on.
+    Body(Body),
+    /// The plugin answers instead.
+    Answer(Reply),
+}
+
 /// How much of an unwanted request body is read, in bytes. More costs more than a lost answer.
 const MAX_DISCARDED: usize = 1 << 20;
 /// How long it is read.
@@ -60,6 +73,15 @@ impl Body {
         Self(Kind::Full(
             Some(bytes.into()).filter(|bytes| !bytes.is_empty()),
         ))
+    }
+
+    /// Of one piece, with these trailers if there are any.
+    pub(crate) fn whole(bytes: Bytes, trailers: HeaderMap) -> Self {
+        if trailers.is_empty() {
+            return Self::full(bytes);
+        }
+        let bytes = Some(bytes).filter(|bytes| !bytes.is_empty());
+        Self(Kind::Trailed(Box::new((bytes, Some(trailers)))))
     }
 
     pub(crate) fn file(file: FileBody) -> Self {
@@ -110,21 +132,65 @@ impl Body {
         })))
     }
 
-    /// The same body, passed through a plugin and read to its end.
-    pub(crate) async fn held(self, transform: BodyTransform) -> Result<Self, BodyError> {
+    /// The same body, passed through a plugin and read to its end. The exchange comes back with what the plugin made
+    /// of it then.
+    pub(crate) async fn held(
+        self,
+        mut transform: BodyTransform,
+        exchange: Box<Exchange>,
+    ) -> (Box<Exchange>, Result<Held, BodyError>) {
+        let (mut whole, trailers) = match self.collect(&mut transform).await {
+            Ok(collected) => collected,
+            Err(error) => return (exchange, Err(error)),
+        };
+        let (exchange, end) = transform.finish_held(whole.len(), exchange, trailers).await;
+        let held = match end {
+            Ok(HeldEnd::Answer(reply)) => Ok(Held::Answer(reply)),
+            Ok(HeldEnd::Body(end)) => {
+                whole.extend_from_slice(&end.bytes);
+                Ok(Held::Body(Self::whole(whole.freeze(), end.trailers)))
+            }
+            Err(failure) => Err(failure.into()),
+        };
+        (exchange, held)
+    }
+
+    /// All that a plugin makes of the body before its end, and the trailers.
+    async fn collect(
+        mut self,
+        transform: &mut BodyTransform,
+    ) -> Result<(BytesMut, HeaderMap), BodyError> {
         let limit = transform.held_body_limit();
-        let too_large = transform.held_body_exceeded();
-        let mut body = self.transformed(transform);
-        let mut whole = BytesMut::new();
-        while let Some(frame) = body.frame().await {
-            if let Ok(data) = frame?.into_data() {
-                if whole.len() + data.len() > limit {
-                    return Err(too_large.into());
+        let (mut whole, mut trailers) = (BytesMut::new(), HeaderMap::new());
+        while let Some(frame) = self.frame().await {
+            match frame?.into_data() {
+                Ok(data) => {
+                    let data = transform.push(data).await?;
+                    if whole.len() + data.len() > limit {
+                        return Err(transform.held_body_exceeded().into());
+                    }
+                    whole.extend_from_slice(&data);
                 }
-                whole.extend_from_slice(&data);
+                Err(frame) => trailers = frame.into_trailers().unwrap_or_default(),
             }
         }
-        Ok(Self::full(whole))
+        Ok((whole, trailers))
+    }
+
+    /// The trailers, where they are known before the body is sent.
+    pub(crate) fn trailers(&self) -> Option<&HeaderMap> {
+        match &self.0 {
+            Kind::Trailed(whole) => whole.1.as_ref(),
+            _ => None,
+        }
+    }
+
+    /// The same body without trailers, where they are known before it is sent.
+    pub(crate) fn without_trailers(self) -> Self {
+        match self.0 {
+            Kind::Trailed(whole) => Self(Kind::Full(whole.0)),
+            _ => self,
+        }
     }
 
     /// Reads what is left of a request's body and throws it away, within limits. An answer that is sent while the
@@ -172,6 +238,15 @@ impl http_body::Body for Body {
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match &mut self.0 {
             Kind::Full(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+            Kind::Trailed(whole) => {
+                let (bytes, trailers) = &mut **whole;
+                let frame = bytes.take().map(Frame::data);
+                Poll::Ready(
+                    frame
+                        .or_else(|| trailers.take().map(Frame::trailers))
+                        .map(Ok),
+                )
+            }
             Kind::Stream(stream) => stream.poll_frame(cx),
             Kind::File(file) => Poll::Ready(file.next().map(|bytes| Ok(Frame::data(bytes?)))),
             Kind::Transformed(transformed) => transformed.poll_frame(cx),
@@ -181,6 +256,7 @@ impl http_body::Body for Body {
     fn is_end_stream(&self) -> bool {
         match &self.0 {
             Kind::Full(bytes) => bytes.is_none(),
+            Kind::Trailed(whole) => whole.0.is_none() && whole.1.is_none(),
             Kind::Stream(stream) => stream.incoming.is_end_stream(),
             Kind::File(file) => file.is_end(),
             Kind::Transformed(transformed) => {
@@ -196,7 +272,7 @@ impl http_body::Body for Body {
             }
             Kind::Stream(stream) => stream.incoming.size_hint(),
             Kind::File(file) => SizeHint::with_exact(file.left()),
-            Kind::Transformed(_) => SizeHint::default(),
+            Kind::Trailed(_) | Kind::Transformed(_) => SizeHint::default(),
         }
     }
 }
@@ -248,8 +324,9 @@ impl Stream {
             return Poll::Ready(Some(Err(BodyError::Stalled(self.pause.limit))));
         };
         self.pause.ended();
-        // The sender stops polling once it has seen the announced length, so the end is looked for here.
-        if (frame.is_none() || self.incoming.is_end_stream())
+        // The receiver stops polling once it has seen the announced length or trailers, so the end is looked for here.
+        let trailers = matches!(&frame, Some(Ok(frame)) if frame.is_trailers());
+        if (frame.is_none() || trailers || self.incoming.is_end_stream())
             && let Some(lease) = self.lease.take()
         {
             lease.release();
@@ -262,7 +339,14 @@ impl Stream {
     }
 
     fn admit(&mut self, frame: Frame<Bytes>) -> Result<Frame<Bytes>, BodyError> {
-        let (Some(data), Some(progress)) = (frame.data_ref(), &self.progress) else {
+        let data = match frame.data_ref() {
+            Some(data) => data,
+            None => {
+                let trailers = frame.into_trailers().unwrap_or_default();
+                return Ok(Frame::trailers(admitted_trailers(trailers)));
+            }
+        };
+        let Some(progress) = &self.progress else {
             return Ok(frame);
         };
         progress.add(data.len() as u64);
@@ -308,7 +392,7 @@ impl Pause {
     }
 }
 
-type Called<T> = Pin<Box<dyn Future<Output = (T, Result<Bytes, PluginFailure>)>>>;
+type Called<T> = Pin<Box<dyn Future<Output = T>>>;
 
 /// A body that passes through a plugin, one call at a time.
 struct Transformed {
@@ -321,9 +405,9 @@ enum Step {
     /// Wait for the next piece.
     Read(BodyTransform),
     /// The plugin has a piece.
-    Push(Called<BodyTransform>),
+    Push(Called<(BodyTransform, Result<Bytes, PluginFailure>)>),
     /// The plugin knows that there is no more.
-    Finish(Called<()>),
+    Finish(Called<Result<Finished, PluginFailure>>),
     Ended,
 }
 
@@ -348,8 +432,8 @@ impl Transformed {
                         return Poll::Pending;
                     }
                     Poll::Ready(Some(Err(error))) => return Poll::Ready(Some(Err(error))),
-                    Poll::Ready(Some(Ok(frame))) => self.step = self.take(frame, transform),
-                    Poll::Ready(None) => self.step = finish(transform),
+                    Poll::Ready(Some(Ok(frame))) => self.step = Self::take(frame, transform),
+                    Poll::Ready(None) => self.step = finish(transform, HeaderMap::new()),
                 },
                 Step::Push(mut call) => {
                     let Poll::Ready((transform, pushed)) = call.as_mut().poll(cx) else {
@@ -366,14 +450,17 @@ impl Transformed {
                     }
                 }
                 Step::Finish(mut call) => {
-                    let Poll::Ready(((), finished)) = call.as_mut().poll(cx) else {
+                    let Poll::Ready(finished) = call.as_mut().poll(cx) else {
                         self.step = Step::Finish(call);
                         return Poll::Pending;
                     };
-                    match finished {
-                        Ok(bytes) if bytes.is_empty() => {}
-                        Ok(bytes) => return Poll::Ready(Some(Ok(Frame::data(bytes)))),
+                    let Finished { bytes, trailers } = match finished {
+                        Ok(finished) => finished,
                         Err(failure) => return Poll::Ready(Some(Err(failure.into()))),
+                    };
+                    self.trailers = Some(trailers).filter(|trailers| !trailers.is_empty());
+                    if !bytes.is_empty() {
+                        return Poll::Ready(Some(Ok(Frame::data(bytes))));
                     }
                 }
                 Step::Ended => {
@@ -383,21 +470,18 @@ impl Transformed {
         }
     }
 
-    fn take(&mut self, frame: Frame<Bytes>, mut transform: BodyTransform) -> Step {
+    fn take(frame: Frame<Bytes>, mut transform: BodyTransform) -> Step {
         match frame.into_data() {
             Ok(bytes) => Step::Push(Box::pin(async move {
                 let pushed = transform.push(bytes).await;
                 (transform, pushed)
             })),
             // Trailers come last; what the plugin still has goes before them.
-            Err(frame) => {
-                self.trailers = frame.into_trailers().ok();
-                finish(transform)
-            }
+            Err(frame) => finish(transform, frame.into_trailers().unwrap_or_default()),
         }
     }
 }
 
-fn finish(transform: BodyTransform) -> Step {
-    Step::Finish(Box::pin(async move { ((), transform.finish().await) }))
+fn finish(transform: BodyTransform, trailers: HeaderMap) -> Step {
+    Step::Finish(Box::pin(transform.finish(trailers)))
 }

@@ -7,11 +7,13 @@ use http::{Extensions, HeaderValue, Response, StatusCode, header};
 use hyper::ext::ReasonPhrase;
 use witgate_runtime::{Exchange, PluginFailure, Reply, ResponseHead, Verdict, WorkerPlugin};
 
-use crate::body::Body;
+use crate::body::{Body, Held};
+use crate::completion::Kept;
 use crate::config::OnFailure;
 use crate::failure::Failure;
 use crate::file::Mount;
 use crate::reply;
+use crate::trailers;
 
 /// One plugin of a chain, on this worker.
 #[derive(Debug, Clone)]
@@ -27,9 +29,36 @@ pub(crate) enum Forward {
     /// All let it pass.
     Passed,
     /// The plugin at this place answered; those before it see the response.
-    Answered { at: usize, response: Response<Body> },
-    /// A plugin failed, and its policy is to end the exchange.
-    Failed(Failure),
+    Answered {
+        at: usize,
+        response: Box<Response<Body>>,
+    },
+    /// A plugin failed, and its policy is to end the exchange. So many were passed before.
+    Failed { passed: usize, failure: Failure },
+}
+
+impl Forward {
+    /// How many plugins of the chain are told of the exchange's end: those that were passed, and the one that answered.
+    pub(crate) fn told(&self, chain: &[Link]) -> usize {
+        match self {
+            Self::Passed => chain.len(),
+            Self::Answered { at, .. } => at + 1,
+            Self::Failed { passed, .. } => *passed,
+        }
+    }
+
+    fn answered(at: usize, response: Result<Response<Body>, Failure>) -> Self {
+        match response {
+            Ok(response) => Self::Answered {
+                at,
+                response: Box::new(response),
+            },
+            Err(failure) => Self::Failed {
+                passed: at,
+                failure,
+            },
+        }
+    }
 }
 
 /// Calls the request hooks. The body comes back as the plugins want it sent on, or unread when it is not.
@@ -47,27 +76,40 @@ pub(crate) async fn forward(
         match link.judge(verdict, &exchange) {
             Ok(Verdict::Next) => {}
             Ok(Verdict::Answer(answer)) => {
-                let forward = match link.answer(answer, &exchange) {
-                    Ok(response) => Forward::Answered { at, response },
-                    Err(failure) => Forward::Failed(failure),
-                };
-                return (exchange, body, forward);
+                let response = link.answer(answer, &exchange);
+                return (exchange, body, Forward::answered(at, response));
             }
             Ok(Verdict::Transform(transform)) => {
                 body = body.transformed(transform);
                 exchange.request.headers.remove(header::CONTENT_LENGTH);
             }
             Ok(Verdict::Hold(transform)) => {
-                body = match body.held(transform).await {
-                    Ok(body) => body,
+                exchange.request.headers.remove(header::CONTENT_LENGTH);
+                let held;
+                (exchange, held) = body.held(transform, exchange).await;
+                body = match held {
+                    Ok(Held::Body(body)) => body,
+                    Ok(Held::Answer(answer)) => {
+                        let response = link.answer(answer, &exchange);
+                        return (exchange, Body::empty(), Forward::answered(at, response));
+                    }
                     Err(error) => {
-                        let failed = Forward::Failed(Failure::request_body(&error));
+                        let failed = Forward::Failed {
+                            passed: at + 1,
+                            failure: Failure::request_body(&error),
+                        };
                         return (exchange, Body::empty(), failed);
                     }
                 };
-                set_length(&mut exchange.request.headers, &body);
+                trailers::frame_held(&mut exchange.request.headers, &body);
             }
-            Err(failure) => return (exchange, body, Forward::Failed(failure)),
+            Err(failure) => {
+                let failed = Forward::Failed {
+                    passed: at,
+                    failure,
+                };
+                return (exchange, body, failed);
+            }
         }
     }
     (exchange, body, Forward::Passed)
@@ -78,6 +120,7 @@ pub(crate) async fn back(
     passed: &[Link],
     mut exchange: Box<Exchange>,
     response: Response<Body>,
+    kept: Option<&Kept>,
 ) -> (Box<Exchange>, Result<Response<Body>, Failure>) {
     if passed
         .iter()
@@ -116,6 +159,7 @@ pub(crate) async fn back(
                     let end_connection = head.end_connection;
                     (head, body, extensions) = take_apart(response);
                     head.end_connection |= end_connection;
+                    link.note_answer(kept);
                 }
                 Err(failure) => return (exchange, Err(failure)),
             },
@@ -127,12 +171,35 @@ pub(crate) async fn back(
                 now_different(&mut head);
             }
             Ok(Verdict::Hold(transform)) => {
-                body = match body.held(transform).await {
-                    Ok(body) => body,
-                    Err(error) => return (exchange, Err(Failure::response_body(&error))),
-                };
-                set_length(&mut head.headers, &body);
+                // Before the plugin sees the head again, so that what it says of the new body stands.
+                head.headers.remove(header::CONTENT_LENGTH);
                 now_different(&mut head);
+                exchange.response = Some(head);
+                let held;
+                (exchange, held) = body.held(transform, exchange).await;
+                head = exchange
+                    .response
+                    .take()
+                    .expect("only this function takes a response out of its exchange");
+                match held {
+                    Ok(Held::Body(whole)) => {
+                        body = match trailers::are_taken(&exchange.request.extensions) {
+                            true => whole,
+                            false => whole.without_trailers(),
+                        };
+                        trailers::frame_held(&mut head.headers, &body);
+                    }
+                    Ok(Held::Answer(answer)) => match link.answer(answer, &exchange) {
+                        Ok(response) => {
+                            let end_connection = head.end_connection;
+                            (head, body, extensions) = take_apart(response);
+                            head.end_connection |= end_connection;
+                            link.note_answer(kept);
+                        }
+                        Err(failure) => return (exchange, Err(failure)),
+                    },
+                    Err(error) => return (exchange, Err(Failure::response_body(&error))),
+                }
             }
             Err(failure) => return (exchange, Err(failure)),
         }
@@ -167,6 +234,13 @@ impl Link {
         }
     }
 
+    /// This plugin's reply is what is sent, as far as is known.
+    pub(crate) fn note_answer(&self, kept: Option<&Kept>) {
+        if let Some(kept) = kept {
+            kept.answered_by(&self.plugin);
+        }
+    }
+
     fn answer(&self, answer: Reply, exchange: &Exchange) -> Result<Response<Body>, Failure> {
         reply::of_plugin(
             answer,
@@ -175,11 +249,6 @@ impl Link {
             &exchange.request.headers,
         )
     }
-}
-
-fn set_length(headers: &mut http::HeaderMap, body: &Body) {
-    let length = body.exact_size().expect("a held body is of one piece");
-    headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
 }
 
 /// A body that a plugin rewrote is another representation: a strong validator would claim that it is the same

@@ -11,11 +11,13 @@ use witgate_runtime::{Exchange, HeadLimits};
 use crate::access::{Accounted, Entry};
 use crate::body::Body;
 use crate::chain::{self, Forward};
+use crate::completion::{Kept, Parked};
 use crate::config::{Destination, Websocket};
 use crate::connection::Context;
 use crate::failure::{Failure, Side};
 use crate::head::{self, remove_hop_by_hop};
 use crate::reply;
+use crate::trailers;
 use crate::tunnel::{self, Granted};
 use crate::upgrade_limits::Permit;
 use crate::upstream::Outgoing;
@@ -40,6 +42,9 @@ pub(crate) async fn serve(
     };
     entry.status = Some(response.status());
     response = framed(response, head_only);
+    if let Some(kept) = &entry.kept {
+        kept.note_response(&response);
+    }
     if let Some(granted) = response.extensions_mut().remove::<Granted>()
         && let Some(client_end) = client_end.take()
     {
@@ -110,17 +115,28 @@ async fn live(
         },
     });
 
+    let kept = Kept::new(&route.chain, &worker.completions);
+    entry.kept = kept.clone();
+    let kept = kept.as_deref();
+
     // The chain forward, and what it leads to.
     let (exchange, mut body, forward) = chain::forward(&route.chain, exchange, body).await;
-    let (passed, response) = match forward {
+    if let Some(kept) = kept {
+        kept.tell_first(forward.told(&route.chain));
+    }
+    let (passed, exchange, response) = match forward {
         Forward::Passed => {
+            let exchange = Parked::new(exchange, kept);
             let arrived = arrive(context, route, &exchange, &mut body, upgradable, entry).await;
-            (route.chain.len(), arrived)
+            (route.chain.len(), exchange.into_inner(), arrived)
         }
-        Forward::Answered { at, response } => (at, Ok(response)),
-        Forward::Failed(failure) => {
+        Forward::Answered { at, response } => {
+            route.chain[at].note_answer(kept);
+            (at, exchange, Ok(*response))
+        }
+        Forward::Failed { failure, .. } => {
             worker.discard(body);
-            entry.attributes = exchange.attributes;
+            entry.keep(exchange);
             return Err(failure);
         }
     };
@@ -129,8 +145,12 @@ async fn live(
     let response = response.unwrap_or_else(|failure| fail(entry, &failure));
 
     // The chain back.
-    let (exchange, response) = chain::back(&route.chain[..passed], exchange, response).await;
-    entry.attributes = exchange.attributes;
+    let passed = &route.chain[..passed];
+    let (exchange, mut response) = chain::back(passed, exchange, response, kept).await;
+    if let Ok(response) = &mut response {
+        trailers::settle(response, &exchange.request.extensions);
+    }
+    entry.keep(exchange);
     response
 }
 
@@ -174,7 +194,7 @@ async fn arrive(
         return accept_upgrade(response, permit, route.websocket);
     }
     settle_length(response.headers_mut())?;
-    remove_hop_by_hop(response.headers_mut());
+    trailers::remove_all_but_announcement(response.headers_mut());
     Ok(response)
 }
 
@@ -241,6 +261,9 @@ fn fail(entry: &mut Entry, failure: &Failure) -> Response<Body> {
         }
     }
     entry.fail(failure);
+    if let Some(kept) = &entry.kept {
+        kept.answered_by_nobody();
+    }
     failure.response()
 }
 

@@ -43,6 +43,8 @@ pub(crate) enum Side {
 }
 
 impl Side {
+    pub(crate) const ALL: [Self; 4] = [Self::Client, Self::Plugin, Self::Upstream, Self::Host];
+
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Client => "client",

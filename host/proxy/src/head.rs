@@ -11,6 +11,7 @@ use witgate_runtime::{Facts, Scheme, is_authority};
 
 use crate::connection::Peer;
 use crate::failure::Failure;
+use crate::trailers;
 
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -61,7 +62,8 @@ pub(crate) fn receive(
     let sent_authority = authority(parts)?;
     let path_with_query: Arc<str> = normalise_path(parts)?;
     let upgrade = upgrade(parts);
-    remove_hop_by_hop(&mut parts.headers);
+    trailers::note_taken(parts);
+    trailers::remove_all_but_announcement(&mut parts.headers);
     let (client, scheme, authority) = forwarded(&mut parts.headers, peer, trusted, sent_authority)?;
     let id = match parts
         .headers

@@ -9,7 +9,7 @@
 //!     → reply | upstream (choose, connect, send, retry what is safe)
 //!   ← chain back (response hooks, reverse order, only the plugins that were passed)
 //!   ← transforms on the bodies, or a splice for an upgraded connection
-//! → access log, metrics
+//! → access log, metrics, completion hooks
 //! ```
 //!
 //! [`config`] says what is to be served, [`Generation`] is that in a form that serves, and [`Server`] runs it: one
@@ -46,6 +46,8 @@ mod health;
 
 mod body;
 
+mod trailers;
+
 mod reply;
 
 mod file;
@@ -55,6 +57,8 @@ mod tunnel;
 mod failure;
 
 mod access;
+
+mod completion;
 
 mod metrics;
 

@@ -20,6 +20,7 @@ use crate::config::{Endpoint, Upstream};
 use crate::failure::Failure;
 use crate::listener;
 use crate::metrics::UpstreamCounts;
+use crate::trailers;
 
 /// An upstream's configuration and the health of its endpoints. Shared by all workers.
 #[derive(Debug)]
@@ -353,6 +354,11 @@ fn request(
             header::TRANSFER_ENCODING,
             HeaderValue::from_static("chunked"),
         );
+    } else {
+        headers.remove(header::TRAILER);
+    }
+    if upgrade.is_none() && trailers::are_taken(&head.extensions) {
+        trailers::ask(headers);
     }
     if let Some(protocol) = upgrade.and_then(|protocol| HeaderValue::from_str(protocol).ok()) {
         headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));

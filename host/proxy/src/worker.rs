@@ -15,6 +15,7 @@ use witgate_runtime::{StartError, WorkerPlugin};
 
 use crate::body::Body;
 use crate::chain::Link;
+use crate::completion::Completions;
 use crate::config::{Destination, Listener, Server, Websocket};
 use crate::generation::Generation;
 use crate::health;
@@ -35,6 +36,7 @@ pub(crate) struct Worker {
     plugins: BTreeMap<Arc<str>, Rc<WorkerPlugin>>,
     metrics: Arc<Metrics>,
     pub(crate) tasks: Tasks,
+    pub(crate) completions: Rc<Completions>,
     ids: Rc<Ids>,
 }
 
@@ -321,6 +323,10 @@ impl Worker {
         let plugins = plugins(&generation, previous, &metrics).await?;
         let upstreams = upstreams(&generation, previous, &metrics);
         let routes = routes(&generation, &upstreams, &plugins, &metrics);
+        let completions = match previous {
+            Some(previous) => previous.completions.clone(),
+            None => Completions::start(&tasks),
+        };
         let unrouted = (generation.config.listeners.iter())
             .map(|listener| metrics.route(&listener.name, &Arc::from("")))
             .collect();
@@ -332,6 +338,7 @@ impl Worker {
             upstreams,
             plugins,
             tasks,
+            completions,
             ids,
         })
     }
@@ -417,7 +424,8 @@ struct Active {
     changed: Notify,
 }
 
-struct Guard(Rc<Active>);
+/// Counts as a task as long as it lives.
+pub(crate) struct Guard(Rc<Active>);
 
 impl Drop for Guard {
     fn drop(&mut self) {
@@ -435,12 +443,17 @@ impl Tasks {
     }
 
     pub(crate) fn spawn(&self, task: impl Future<Output = ()> + 'static) {
-        self.active.count.set(self.active.count.get() + 1);
-        let guard = Guard(self.active.clone());
+        let guard = self.guard();
         tokio::task::spawn_local(async move {
             let _ends_with_the_task = guard;
             task.await;
         });
+    }
+
+    /// Has a stop wait for what is not a task of its own.
+    pub(crate) fn guard(&self) -> Guard {
+        self.active.count.set(self.active.count.get() + 1);
+        Guard(self.active.clone())
     }
 
     pub(crate) fn stop_requested(&self) -> StopRequested {

@@ -11,19 +11,21 @@ use wasmtime::component::ResourceAny;
 
 wasmtime::component::bindgen!({
     path: "../../wit",
-    world: "plugin",
+    world: "every-hook",
     imports: {
         "witgate:plugin/http-client.send": async | trappable,
         default: trappable,
     },
 });
 
+pub(crate) use exports::witgate::plugin::completion_hook;
 pub(crate) use exports::witgate::plugin::lifecycle::ConfigError;
 pub(crate) use exports::witgate::plugin::request_hook::RequestVerdict;
 pub(crate) use exports::witgate::plugin::response_hook::ResponseVerdict;
 pub(crate) use witgate::plugin::clock;
 pub(crate) use witgate::plugin::types;
 pub(crate) use witgate::plugin::{exchange, http_client, log, request, response};
+pub(crate) use witgate::plugin::{held, trailers};
 
 /// What a hook returned, whichever hook it was.
 pub(crate) enum RawVerdict {

@@ -43,6 +43,8 @@ pub struct Hooks {
     pub request: bool,
     /// `response-hook`
     pub response: bool,
+    /// `completion-hook`
+    pub completion: bool,
 }
 
 /// Where the functions that the host calls are found in an instance.
@@ -51,6 +53,7 @@ pub(crate) struct Exports {
     pub(crate) config_schema: ComponentExportIndex,
     pub(crate) on_request: Option<ComponentExportIndex>,
     pub(crate) on_response: Option<ComponentExportIndex>,
+    pub(crate) on_complete: Option<ComponentExportIndex>,
     pub(crate) push: Option<ComponentExportIndex>,
     pub(crate) finish: Option<ComponentExportIndex>,
 }
@@ -154,6 +157,7 @@ impl Component {
         Hooks {
             request: self.exports.on_request.is_some(),
             response: self.exports.on_response.is_some(),
+            completion: self.exports.on_complete.is_some(),
         }
     }
 
@@ -236,20 +240,23 @@ fn find_exports(engine: &Engine, compiled: &Compiled) -> Result<Exports, LoadErr
     };
     let on_request = function("request-hook", "on-request");
     let on_response = function("response-hook", "on-response");
+    let on_complete = function("completion-hook", "on-complete");
+    let has_hook = [&on_request, &on_response, &on_complete]
+        .iter()
+        .any(|hook| hook.is_some());
     let lifecycle = function("lifecycle", "configure").zip(function("lifecycle", "config-schema"));
     let push = function("transform", "[method]transform.push");
     let finish = function("transform", "[method]transform.finish");
     match lifecycle {
-        Some((configure, config_schema)) if on_request.is_some() || on_response.is_some() => {
-            Ok(Exports {
-                configure,
-                config_schema,
-                on_request,
-                on_response,
-                push,
-                finish,
-            })
-        }
+        Some((configure, config_schema)) if has_hook => Ok(Exports {
+            configure,
+            config_schema,
+            on_request,
+            on_response,
+            on_complete,
+            push,
+            finish,
+        }),
         _ => Err(incomplete(&ours)),
     }
 }

@@ -10,6 +10,7 @@ use crate::failure::FailureKind;
 pub struct PluginCounts {
     on_request: AtomicU64,
     on_response: AtomicU64,
+    on_complete: AtomicU64,
     failures: [AtomicU64; FailureKind::LABELS.len()],
     quarantined: AtomicBool,
 }
@@ -19,14 +20,16 @@ pub struct PluginCounts {
 pub(crate) enum Hook {
     Request,
     Response,
+    Completion,
 }
 
 impl PluginCounts {
     /// Calls by hook, the failed ones included: `("on-request", 12)`, …
-    pub fn calls(&self) -> [(&'static str, u64); 2] {
+    pub fn calls(&self) -> [(&'static str, u64); 3] {
         [
             ("on-request", self.on_request.load(Ordering::Relaxed)),
             ("on-response", self.on_response.load(Ordering::Relaxed)),
+            ("on-complete", self.on_complete.load(Ordering::Relaxed)),
         ]
     }
 
@@ -47,6 +50,7 @@ impl PluginCounts {
         let count = match hook {
             Hook::Request => &self.on_request,
             Hook::Response => &self.on_response,
+            Hook::Completion => &self.on_complete,
         };
         count.fetch_add(1, Ordering::Relaxed);
     }

@@ -95,7 +95,7 @@ fn config(mut config: Config) -> Config {
 /// import does, so that a missing grant is an error the plugin sees and not a component that does not load.
 fn linker(engine: &Engine) -> wasmtime::Result<Linker<State>> {
     let mut linker = Linker::new(engine);
-    bindings::Plugin::add_to_linker::<_, HasSelf<_>>(&mut linker, |state| state)?;
+    bindings::EveryHook::add_to_linker::<_, HasSelf<_>>(&mut linker, |state| state)?;
     wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
     wasmtime_wasi_config::add_to_linker(&mut linker, State::wasi_config)?;
     Ok(linker)

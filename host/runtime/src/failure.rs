@@ -43,11 +43,13 @@ pub enum FailureKind {
     Quarantined(Duration),
     /// As many calls were under way as there may be at once (this many), and none ended in time.
     Busy(usize),
+    /// It was not told of an exchange's end: too many waited to be told of.
+    NotTold,
 }
 
 impl FailureKind {
     /// All labels.
-    pub const LABELS: [&str; 10] = [
+    pub const LABELS: [&str; 11] = [
         "trap",
         "deadline",
         "memory",
@@ -58,6 +60,7 @@ impl FailureKind {
         "lost-instance",
         "quarantined",
         "busy",
+        "not-told",
     ];
 
     /// One word for metrics and structured logs.
@@ -78,6 +81,7 @@ impl FailureKind {
             Self::LostInstance => 7,
             Self::Quarantined(_) => 8,
             Self::Busy(_) => 9,
+            Self::NotTold => 10,
         }
     }
 
@@ -126,6 +130,10 @@ impl fmt::Display for PluginFailure {
             FailureKind::Busy(limit) => write!(
                 f,
                 "plugin `{plugin}` had no turn for {call}: all its {limit} calls at once on this worker were under way; raise `limits.concurrency` or `limits.wait`, or make it quicker"
+            ),
+            FailureKind::NotTold => write!(
+                f,
+                "plugin `{plugin}` was not told of an exchange's end, because too many wait for its {call}"
             ),
             FailureKind::Quarantined(left) => {
                 write!(

@@ -20,7 +20,9 @@ const MAX_MESSAGE: usize = 4096;
 impl State {
     fn exchange(&self) -> Result<&Exchange> {
         match &self.phase {
-            Phase::Request(exchange) | Phase::Response(exchange) => Ok(exchange),
+            Phase::Request(exchange) | Phase::Response(exchange) | Phase::Completion(exchange) => {
+                Ok(exchange)
+            }
             Phase::Other(call) => bail!("there is no current exchange in {call}"),
         }
     }
@@ -32,8 +34,8 @@ impl State {
     fn request_mut(&mut self) -> Result<&mut Exchange> {
         match &mut self.phase {
             Phase::Request(exchange) => Ok(exchange),
-            Phase::Response(_) => {
-                bail!("the request has been sent and cannot be changed in on-response")
+            Phase::Response(_) | Phase::Completion(_) => {
+                bail!("the request has been sent and cannot be changed any more")
             }
             Phase::Other(call) => bail!("there is no current exchange in {call}"),
         }
@@ -42,14 +44,14 @@ impl State {
     fn response(&self) -> Result<&ResponseHead> {
         match self.exchange()?.response.as_ref() {
             Some(response) => Ok(response),
-            None => bail!("there is no response yet in on-request"),
+            None => bail!("there is no response in {}", self.phase.call()),
         }
     }
 
     fn response_mut(&mut self) -> Result<(&mut ResponseHead, HeadLimits)> {
         self.response()?;
         let (Phase::Request(exchange) | Phase::Response(exchange)) = &mut self.phase else {
-            bail!("there is no current exchange");
+            bail!("the response has been sent and cannot be changed in on-complete");
         };
         let limits = exchange.limits;
         Ok((
@@ -110,7 +112,9 @@ impl exchange::Host for State {
     ) -> Result<Result<(), exchange::AttributeError>> {
         let plugin = self.plugin.clone();
         let exchange = match &mut self.phase {
-            Phase::Request(exchange) | Phase::Response(exchange) => exchange,
+            Phase::Request(exchange) | Phase::Response(exchange) | Phase::Completion(exchange) => {
+                exchange
+            }
             Phase::Other(call) => bail!("there is no current exchange in {call}"),
         };
         Ok(exchange
@@ -292,7 +296,9 @@ impl log::Host for State {
             Budget::Refilled { .. } | Budget::Taken => {}
         }
         let (route, request_id) = match (&self.phase, &self.body_of) {
-            (Phase::Request(e) | Phase::Response(e), _) => (&*e.facts.route, &*e.facts.id),
+            (Phase::Request(e) | Phase::Response(e) | Phase::Completion(e), _) => {
+                (&*e.facts.route, &*e.facts.id)
+            }
             (Phase::Other(_), Some((route, id))) => (&**route, &**id),
             (Phase::Other(_), None) => ("", ""),
         };
@@ -344,11 +350,11 @@ fn printable(message: &str) -> String {
     line
 }
 
-fn first(headers: &HeaderMap, name: &str) -> Option<Vec<u8>> {
+pub(crate) fn first(headers: &HeaderMap, name: &str) -> Option<Vec<u8>> {
     headers.get(name).map(|value| value.as_bytes().to_vec())
 }
 
-fn all(headers: &HeaderMap, name: &str) -> Vec<Vec<u8>> {
+pub(crate) fn all(headers: &HeaderMap, name: &str) -> Vec<Vec<u8>> {
     headers
         .get_all(name)
         .iter()
@@ -356,7 +362,7 @@ fn all(headers: &HeaderMap, name: &str) -> Vec<Vec<u8>> {
         .collect()
 }
 
-fn names(headers: &HeaderMap) -> Vec<String> {
+pub(crate) fn names(headers: &HeaderMap) -> Vec<String> {
     headers
         .keys()
         .map(|name| name.as_str().to_owned())

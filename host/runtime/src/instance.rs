@@ -13,7 +13,7 @@ use wasmtime::{PoolConcurrencyLimitError, ResourceLimiter, Store, Trap};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 use wasmtime_wasi_config::WasiConfig;
 
-use crate::bindings::{self, RawVerdict, RequestVerdict, ResponseVerdict, types};
+use crate::bindings::{self, RawVerdict, RequestVerdict, ResponseVerdict, completion_hook, types};
 use crate::clock::Clock;
 use crate::component::Exports;
 use crate::exchange::Exchange;
@@ -22,6 +22,7 @@ use crate::http_client::Outbound;
 use crate::log_budget::LogBudget;
 use crate::plugin::{Isolation, Limits, Plugin, StartError};
 use crate::stopwatch::{FIRST_SLICE, Stopwatch};
+use crate::trailers::Ending;
 use crate::wasi::{self, WasiGrant};
 
 /// A mistake in a plugin's configuration, as the plugin itself found it.
@@ -39,6 +40,8 @@ pub(crate) struct State {
     pub(crate) phase: Phase,
     /// Route and request id of the exchange whose body is being transformed, for log lines.
     pub(crate) body_of: Option<(Arc<str>, Arc<str>)>,
+    /// The body whose end the instance is told of.
+    pub(crate) ending: Option<Ending>,
     pub(crate) log_budget: LogBudget,
     pub(crate) clock: Clock,
     pub(crate) outbound: Outbound,
@@ -52,10 +55,12 @@ pub(crate) struct State {
 
 /// Which call the instance is in.
 pub(crate) enum Phase {
-    /// `on-request`
+    /// `on-request`, or the end of a request body that is held back.
     Request(Box<Exchange>),
-    /// `on-response`
+    /// `on-response`, or the end of a response body that is held back.
     Response(Box<Exchange>),
+    /// `on-complete`
+    Completion(Box<Exchange>),
     /// A call without a current exchange; its name.
     Other(&'static str),
 }
@@ -116,6 +121,7 @@ struct Calls {
     on_request: Option<TypedFunc<(), Fallible<RequestVerdict>>>,
     on_response: Option<TypedFunc<(), Fallible<ResponseVerdict>>>,
     push: Option<TypedFunc<(ResourceAny, Bytes), Fallible<Bytes>>>,
+    on_complete: Option<TypedFunc<(completion_hook::Summary,), Fallible<()>>>,
     finish: Option<TypedFunc<(ResourceAny,), Fallible<Bytes>>>,
 }
 
@@ -281,20 +287,41 @@ impl Instance {
         flatten(result)
     }
 
+    /// Tells a transform that its body has ended, and gives back what the phase and the ending hold by then.
     pub(crate) async fn finish(
         &mut self,
         transform: ResourceAny,
         body_of: &(Arc<str>, Arc<str>),
-    ) -> Result<Bytes, FailureKind> {
+        phase: Phase,
+        ending: Ending,
+    ) -> (Phase, Result<(Bytes, Ending), FailureKind>) {
         let Some(finish) = self.calls.finish else {
-            return Err(no_transform());
+            return (phase, Err(no_transform()));
         };
-        self.store.data_mut().body_of = Some(body_of.clone());
-        let phase = Phase::Other("transform.finish");
-        let (_, result) = self
+        let state = self.store.data_mut();
+        state.body_of = Some(body_of.clone());
+        state.ending = Some(ending);
+        let (phase, result) = self
             .call(&finish, (transform,), phase, self.limits.deadline)
             .await;
-        flatten(result)
+        let ending = self.store.data_mut().ending.take();
+        let ending = ending.expect("imports leave it where it is");
+        (phase, flatten(result).map(|bytes| (bytes, ending)))
+    }
+
+    pub(crate) async fn on_complete(
+        &mut self,
+        exchange: Box<Exchange>,
+        summary: completion_hook::Summary,
+    ) -> (Box<Exchange>, Result<(), FailureKind>) {
+        let Some(hook) = self.calls.on_complete else {
+            return (exchange, Ok(()));
+        };
+        let phase = Phase::Completion(exchange);
+        let (phase, result) = self
+            .call(&hook, (summary,), phase, self.limits.deadline)
+            .await;
+        (phase.into_exchange(), flatten(result))
     }
 
     /// Ends the life of a transform whose body is over.
@@ -393,6 +420,10 @@ impl Calls {
                 .on_response
                 .map(|f| typed(store, wasm, f, "response-hook.on-response"))
                 .transpose()?,
+            on_complete: exports
+                .on_complete
+                .map(|f| typed(store, wasm, f, "completion-hook.on-complete"))
+                .transpose()?,
             push: exports
                 .push
                 .map(|f| typed(store, wasm, f, "transform.push"))
@@ -431,6 +462,7 @@ impl State {
             plugin: plugin.name().clone(),
             phase: Phase::Other("start"),
             body_of: None,
+            ending: None,
             log_budget: LogBudget::new(limits.log_lines),
             clock: plugin.clock().clone(),
             outbound,
@@ -453,9 +485,21 @@ impl State {
 }
 
 impl Phase {
-    fn into_exchange(self) -> Box<Exchange> {
+    /// Its name, for messages.
+    pub(crate) fn call(&self) -> &'static str {
         match self {
-            Self::Request(exchange) | Self::Response(exchange) => exchange,
+            Self::Request(_) => "on-request",
+            Self::Response(_) => "on-response",
+            Self::Completion(_) => "on-complete",
+            Self::Other(call) => call,
+        }
+    }
+
+    pub(crate) fn into_exchange(self) -> Box<Exchange> {
+        match self {
+            Self::Request(exchange) | Self::Response(exchange) | Self::Completion(exchange) => {
+                exchange
+            }
             Self::Other(call) => unreachable!("{call} was not entered with an exchange"),
         }
     }

@@ -53,7 +53,11 @@ mod exchange;
 
 mod verdict;
 
+mod held;
+mod trailers;
 mod transform;
+
+mod completion;
 
 mod failure;
 
@@ -61,6 +65,7 @@ mod bindings;
 
 pub use cache::CodeCache;
 pub use clock::Clock;
+pub use completion::{End, FaultySide, Summary};
 pub use component::{Component, Hooks, LoadError, digest_of};
 pub use counts::PluginCounts;
 pub use engine::{Runtime, RuntimeError};
@@ -72,7 +77,10 @@ pub use instance::ConfigError;
 pub use origin::Origin;
 pub use plugin::{Isolation, Limits, Plugin, StartError};
 pub use slot::OwnInstances;
-pub use transform::BodyTransform;
+pub use trailers::{
+    admitted as admitted_trailers, announce as announce_trailers, announced as announced_trailers,
+};
+pub use transform::{BodyTransform, Finished, HeldEnd};
 pub use verdict::{FileReply, NotFound, Reply, ReplyBody, Stale, Verdict};
 pub use wasi::{WasiDirectory, WasiGrant};
 pub use worker_plugin::WorkerPlugin;

@@ -7,6 +7,7 @@ use wasmtime::component::ResourceAny;
 
 use crate::instance::Instance;
 use crate::plugin::Plugin;
+use crate::worker_plugin::WorkerPlugin;
 
 /// An instance and the transforms in it whose bodies are over, to be dropped before the next call.
 pub(crate) struct Slot {
@@ -60,14 +61,17 @@ impl Slot {
         self.ended().push(transform);
     }
 
-    pub(crate) async fn drop_ended(&self, instance: &mut Instance) {
+    pub(crate) async fn drop_ended(&self, plugin: &WorkerPlugin, instance: &mut Instance) {
         loop {
             let next = self.ended().pop();
             let Some(transform) = next.filter(|_| instance.is_usable()) else {
                 return;
             };
             if let Err(kind) = instance.drop_transform(transform).await {
-                tracing::warn!(target: "plugin", ?kind, "a transform failed while it was dropped");
+                plugin.note_fatal_failure();
+                let failure = plugin.failure("transform.drop", kind);
+                // Nobody's exchange fails for it: the body it belonged to is over.
+                tracing::warn!(target: "plugin", kind = failure.kind.label(), "{failure}");
             }
         }
     }

@@ -4,10 +4,15 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use http::{HeaderMap, HeaderName};
 use wasmtime::component::ResourceAny;
 
+use crate::exchange::{Exchange, HeadLimits};
 use crate::failure::{FailureKind, PluginFailure};
+use crate::instance::Phase;
 use crate::slot::Slot;
+use crate::trailers::{Ending, HeadState, announced};
+use crate::verdict::Reply;
 use crate::worker_plugin::WorkerPlugin;
 
 /// One body's way through a plugin.
@@ -17,6 +22,27 @@ pub struct BodyTransform {
     slot: Arc<Slot>,
     resource: ResourceAny,
     body_of: (Arc<str>, Arc<str>),
+    /// What the head had announced when the plugin returned this.
+    announced: Vec<HeaderName>,
+    limits: HeadLimits,
+}
+
+/// The end of a body that passed through a plugin.
+#[derive(Debug, Default)]
+pub struct Finished {
+    /// What is still to be sent; may be empty.
+    pub bytes: Bytes,
+    /// What follows the body. None of them frames or routes.
+    pub trailers: HeaderMap,
+}
+
+/// What becomes of a message whose body was held back.
+#[derive(Debug)]
+pub enum HeldEnd {
+    /// It goes on, with this at its body's end.
+    Body(Finished),
+    /// This is sent instead.
+    Answer(Reply),
 }
 
 /// Largest piece that is handed to a guest at once (`transform.push`).
@@ -27,13 +53,19 @@ impl BodyTransform {
         plugin: Rc<WorkerPlugin>,
         slot: Arc<Slot>,
         resource: ResourceAny,
-        body_of: (Arc<str>, Arc<str>),
+        exchange: &Exchange,
     ) -> Self {
+        let headers = match &exchange.response {
+            Some(response) => &response.headers,
+            None => &exchange.request.headers,
+        };
         Self {
             plugin,
             slot,
             resource,
-            body_of,
+            body_of: (exchange.facts.route.clone(), exchange.facts.id.clone()),
+            announced: announced(headers),
+            limits: exchange.limits,
         }
     }
 
@@ -66,19 +98,76 @@ impl BodyTransform {
         self.plugin.judge("transform.push", pushed)
     }
 
-    /// The body has ended: what is still to be sent.
+    /// The body has ended, followed by these trailers, and its head has been sent.
     ///
     /// # Errors
     ///
     /// As [`push`](Self::push).
-    pub async fn finish(self) -> Result<Bytes, PluginFailure> {
-        let mut instance = self.slot.instance.lock().await;
-        let finished = match instance.is_usable() {
-            true => instance.finish(self.resource, &self.body_of).await,
-            false => Err(FailureKind::LostInstance),
-        };
-        drop(instance);
+    pub async fn finish(mut self, trailers: HeaderMap) -> Result<Finished, PluginFailure> {
+        let head = HeadState::Sent(std::mem::take(&mut self.announced));
+        let phase = Phase::Other("transform.finish");
+        let (_, finished) = self.end(phase, head, trailers).await;
+        let finished = finished.map(|(bytes, ending)| Finished {
+            bytes,
+            trailers: ending.trailers,
+        });
         self.plugin.judge("transform.finish", finished)
+    }
+
+    /// The body has ended, followed by these trailers, and its head is held back: that of the response if the exchange
+    /// has one. The exchange comes back whatever happened, with the edits made until then. `before`: the bytes of the
+    /// body that are held already.
+    ///
+    /// # Errors
+    ///
+    /// As [`push`](Self::push), and when the plugin answers what cannot be sent or the body gets too large to be held.
+    pub async fn finish_held(
+        self,
+        before: usize,
+        exchange: Box<Exchange>,
+        trailers: HeaderMap,
+    ) -> (Box<Exchange>, Result<HeldEnd, PluginFailure>) {
+        let phase = match &exchange.response {
+            Some(_) => Phase::Response(exchange),
+            None => Phase::Request(exchange),
+        };
+        let (phase, finished) = self.end(phase, HeadState::Held, trailers).await;
+        let end = finished.and_then(|(bytes, ending)| match ending.answer {
+            Some(reply) => {
+                let reply = Reply::check(reply).map_err(FailureKind::BadResult)?;
+                Ok(HeldEnd::Answer(reply))
+            }
+            None if before.saturating_add(bytes.len()) > self.held_body_limit() => {
+                Err(FailureKind::HeldBody(self.held_body_limit()))
+            }
+            None => Ok(HeldEnd::Body(Finished {
+                bytes,
+                trailers: ending.trailers,
+            })),
+        });
+        let end = self.plugin.judge("transform.finish", end);
+        (phase.into_exchange(), end)
+    }
+
+    async fn end(
+        &self,
+        phase: Phase,
+        head: HeadState,
+        trailers: HeaderMap,
+    ) -> (Phase, Result<(Bytes, Ending), FailureKind>) {
+        let ending = Ending {
+            trailers,
+            limits: self.limits,
+            head,
+            answer: None,
+        };
+        let mut instance = self.slot.instance.lock().await;
+        if !instance.is_usable() {
+            return (phase, Err(FailureKind::LostInstance));
+        }
+        instance
+            .finish(self.resource, &self.body_of, phase, ending)
+            .await
     }
 
     /// Bytes of a body that may be held back for this plugin.

@@ -8,6 +8,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
 use crate::bindings::RawVerdict;
+use crate::completion::Summary;
 use crate::counts::{Hook, PluginCounts};
 use crate::exchange::Exchange;
 use crate::failure::{FailureKind, PluginFailure};
@@ -107,6 +108,28 @@ impl WorkerPlugin {
         .await
     }
 
+    /// Calls `on-complete`, if the component has that hook, of an exchange that is over. The exchange comes back for the
+    /// next plugin.
+    pub async fn on_complete(
+        self: &Rc<Self>,
+        exchange: Box<Exchange>,
+        summary: &Summary,
+    ) -> (Box<Exchange>, Result<(), PluginFailure>) {
+        self.counts.called(Hook::Completion);
+        let (exchange, verdict) = self
+            .call("on-complete", exchange, async |instance, exchange| {
+                let (exchange, told) = instance.on_complete(exchange, summary.into()).await;
+                (exchange, told.map(|()| RawVerdict::Next))
+            })
+            .await;
+        (exchange, verdict.map(drop))
+    }
+
+    /// Counts an exchange of whose end the plugin was not told, because too many waited.
+    pub fn not_told(&self) -> PluginFailure {
+        self.failure("on-complete", FailureKind::NotTold)
+    }
+
     async fn call(
         self: &Rc<Self>,
         call: &'static str,
@@ -132,7 +155,7 @@ impl WorkerPlugin {
                 Err(kind) => return (exchange, Err(self.failure(call, kind))),
             };
             let mut instance = slot.instance.lock().await;
-            slot.drop_ended(&mut instance).await;
+            slot.drop_ended(self, &mut instance).await;
             // It may have failed in another exchange while this one waited for it.
             if !instance.is_usable() {
                 continue;
@@ -153,9 +176,8 @@ impl WorkerPlugin {
         slot: &Arc<Slot>,
         exchange: &Exchange,
     ) -> Result<Verdict, FailureKind> {
-        let body_of = (exchange.facts.route.clone(), exchange.facts.id.clone());
         let transform =
-            |resource| BodyTransform::new(self.clone(), slot.clone(), resource, body_of);
+            |resource| BodyTransform::new(self.clone(), slot.clone(), resource, exchange);
         match verdict {
             RawVerdict::Next => Ok(Verdict::Next),
             RawVerdict::Answer(reply) => match Reply::check(reply) {
@@ -251,7 +273,7 @@ impl WorkerPlugin {
         }
     }
 
-    fn note_fatal_failure(&self) {
+    pub(crate) fn note_fatal_failure(&self) {
         let mut quarantine = self.quarantine.borrow_mut();
         quarantine.failed();
         self.counts.set_quarantined(quarantine.is_imposed());

@@ -11,7 +11,7 @@
 
 wit_bindgen::generate!({
     path: "../../wit",
-    world: "plugin",
+    world: "every-hook",
     runtime_path: "::witgate_plugin::__private::wit_bindgen::rt",
     pub_export_macro: true,
     export_macro_name: "export_every_hook",

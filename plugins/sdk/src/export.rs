@@ -1,5 +1,5 @@
-/// Makes a component of a plugin: `export!(MyPlugin: request)`, `export!(MyPlugin: response)` or
-/// `export!(MyPlugin: request, response)`.
+/// Makes a component of a plugin: `export!(MyPlugin: request)`, `export!(MyPlugin: request, response)`, … with the hooks
+/// `request`, `response` and `completion`.
 ///
 /// Once per crate, whose `crate-type` holds `cdylib`. The named hooks are what the host calls, so a hook trait that is
 /// implemented and not named costs nothing and does nothing; one that is named and not implemented does not compile. Off
@@ -54,6 +54,12 @@ macro_rules! __export_interface {
             $exported with_types_in $crate::__private::response_hook
         );
     };
+    (completion_hook: $exported:ident) => {
+        #[cfg(target_arch = "wasm32")]
+        $crate::__private::completion_hook::__export_witgate_plugin_completion_hook_0_1_0_cabi!(
+            $exported with_types_in $crate::__private::completion_hook
+        );
+    };
 }
 
 /// Exports one hook: checks the trait, exports the interface, and places the component type.
@@ -70,9 +76,14 @@ macro_rules! __export_hook {
         $crate::__private::export_interface!(response_hook: $exported);
         $crate::__private::component_type!(RESPONSE "component-type:witgate:response");
     };
+    (completion: $plugin:ty, $exported:ident) => {
+        const _: fn() = $crate::__private::is_completion_hook::<$plugin>;
+        $crate::__private::export_interface!(completion_hook: $exported);
+        $crate::__private::component_type!(COMPLETION "component-type:witgate:completion");
+    };
     ($other:ident: $plugin:ty, $exported:ident) => {
         ::core::compile_error!(::core::concat!(
-            "there is no hook `", ::core::stringify!($other), "`; there are `request` and `response`"
+            "there is no hook `", ::core::stringify!($other), "`; there are `request`, `response` and `completion`"
         ));
     };
 }

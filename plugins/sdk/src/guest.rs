@@ -4,11 +4,11 @@ use std::cell::{OnceCell, RefCell};
 use std::marker::PhantomData;
 
 use crate::bindings::exports::witgate::plugin::{
-    lifecycle, request_hook, response_hook, transform,
+    completion_hook, lifecycle, request_hook, response_hook, transform,
 };
 use crate::bindings::witgate::plugin::types;
 use crate::{
-    Exchange, Plugin, Request, RequestHook, RequestVerdict, Response, ResponseHook,
+    CompletionHook, Exchange, Plugin, Request, RequestHook, RequestVerdict, Response, ResponseHook,
     ResponseVerdict, Transform, config,
 };
 
@@ -119,5 +119,20 @@ impl<P: Instance + ResponseHook> response_hook::Guest for Component<P> {
             }
             Err(failure) => Err(failure.into_wit()),
         }
+    }
+}
+
+impl<P: Instance + CompletionHook> completion_hook::Guest for Component<P> {
+    fn on_complete(summary: completion_hook::Summary) -> Result<(), types::Failure> {
+        let told = with_plugin(|plugin: &P| {
+            let answered = summary.status.is_some();
+            plugin.on_complete(
+                &Exchange::current(),
+                &Request::current(),
+                answered.then(Response::current).as_ref(),
+                &summary.into(),
+            )
+        });
+        told.map_err(|failure| failure.into_wit())
     }
 }

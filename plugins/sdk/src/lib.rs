@@ -55,6 +55,7 @@ extern crate self as witgate_plugin;
 mod authority;
 mod bindings;
 pub mod clock;
+mod completion;
 mod config;
 mod exchange;
 mod export;
@@ -67,10 +68,13 @@ mod plugin;
 mod reply;
 mod request;
 mod response;
+pub mod trailers;
 mod transform;
 mod verdict;
+mod whole;
 
 pub use authority::is_authority;
+pub use completion::{CompletionHook, End, Side, Summary};
 pub use config::ConfigErrors;
 pub use exchange::{AttributeError, AttributeErrorKind, Exchange};
 pub use failure::Failure;
@@ -81,6 +85,7 @@ pub use request::Request;
 pub use response::Response;
 pub use transform::{Transform, buffer, stream};
 pub use verdict::{RequestVerdict, ResponseVerdict};
+pub use whole::Whole;
 
 /// What [`export!`] expands to. Not for use by hand, and not stable.
 #[doc(hidden)]
@@ -88,7 +93,7 @@ pub mod __private {
     pub use wit_bindgen;
 
     pub use crate::bindings::exports::witgate::plugin::{
-        lifecycle, request_hook, response_hook, transform,
+        completion_hook, lifecycle, request_hook, response_hook, transform,
     };
     pub use crate::guest::{Component, Instance};
     pub use crate::{
@@ -107,8 +112,14 @@ pub mod __private {
             "/response.component-type"
         ))
          .len()] = include_bytes!(concat!(env!("OUT_DIR"), "/response.component-type"));
+        pub const COMPLETION: &[u8; include_bytes!(concat!(
+            env!("OUT_DIR"),
+            "/completion.component-type"
+        ))
+         .len()] = include_bytes!(concat!(env!("OUT_DIR"), "/completion.component-type"));
     }
 
     pub const fn is_request_hook<P: crate::RequestHook>() {}
     pub const fn is_response_hook<P: crate::ResponseHook>() {}
+    pub const fn is_completion_hook<P: crate::CompletionHook>() {}
 }

@@ -1,6 +1,11 @@
 //! The SDK under the runtime, by a plugin that does what the request says (`guest/`).
 
-use witgate_testkit::{Component, Exchange, FailureKind, Plugin, Reply, ReplyBody, Scheme};
+use std::time::Duration;
+
+use witgate_testkit::{
+    Component, End, Exchange, FailureKind, FaultySide, Finished, HeldEnd, Plugin, Reply, ReplyBody,
+    Scheme, Summary,
+};
 
 fn component() -> Component {
     Component::of_package(
@@ -40,9 +45,9 @@ fn reason(order_: &str) -> String {
 }
 
 #[test]
-fn two_named_hooks_make_a_component_that_exports_both() {
+fn the_named_hooks_make_a_component_that_exports_them() {
     let hooks = component().hooks();
-    assert!(hooks.request && hooks.response);
+    assert!(hooks.request && hooks.response && hooks.completion);
 }
 
 #[test]
@@ -339,6 +344,108 @@ fn time_passes_only_as_the_test_lets_it() {
     };
     let start = time();
     assert_eq!(time(), start);
-    plugin.advance(std::time::Duration::from_millis(2500));
+    plugin.advance(Duration::from_millis(2500));
     assert_eq!(time(), start + 2500);
+}
+
+#[track_caller]
+fn finished(end: HeldEnd) -> Finished {
+    match end {
+        HeldEnd::Body(finished) => finished,
+        HeldEnd::Answer(reply) => panic!("expected a body, got {reply:?}"),
+    }
+}
+
+#[test]
+fn a_held_head_can_be_edited_when_the_body_is_whole() {
+    let plugin = plugin();
+    let mut exchange = order("whole");
+    let mut body = plugin.on_request(&mut exchange).expect_hold();
+    assert!(body.push(b"abc").is_empty());
+    let end = finished(body.finish_held(&mut exchange, &[("x-late", "1")]));
+    assert_eq!((&end.bytes[..], end.trailers.len()), (&b"abc"[..], 1));
+    assert_eq!(exchange.request_header("x-length"), Some("3"));
+    assert_eq!(exchange.attribute("length"), Some("3"));
+
+    let mut exchange = exchange.response(200, &[]);
+    let body = plugin.on_response(&mut exchange).expect_hold();
+    assert!(
+        finished(body.finish_held(&mut exchange, &[]))
+            .bytes
+            .is_empty()
+    );
+    assert_eq!(
+        (exchange.status(), exchange.response_header("x-path")),
+        (203, Some("/a"))
+    );
+}
+
+#[test]
+fn a_held_message_can_be_answered_when_the_body_is_whole() {
+    let mut exchange = order("refuse");
+    let body = plugin().on_request(&mut exchange).expect_hold();
+    match body.finish_held(&mut exchange, &[]) {
+        HeldEnd::Answer(reply) => assert_eq!((reply.status.as_u16(), text(&reply)), (422, "no")),
+        HeldEnd::Body(_) => panic!("it goes on"),
+    }
+}
+
+#[test]
+fn a_head_that_was_sent_is_out_of_a_transforms_reach() {
+    let body = plugin().on_request(&mut order("whole")).expect_hold();
+    let failure = body.try_finish().expect_err("there is no exchange");
+    assert!(
+        failure
+            .to_string()
+            .contains("no current exchange in transform.finish"),
+        "{failure}"
+    );
+}
+
+#[test]
+fn trailers_are_read_and_written_at_the_end_of_a_body() {
+    let plugin = plugin();
+    let mut exchange = order("trail");
+    let body = plugin.on_request(&mut exchange).expect_transform();
+    assert_eq!(exchange.request_header("trailer"), Some("x-again"));
+    let end = body.finish_before(&[("x-once", "1")]);
+    assert_eq!(end.bytes, "end");
+    let again = end.trailers.get_all("x-again").iter();
+    assert_eq!(again.collect::<Vec<_>>(), ["1", "x-once,x-again"]);
+    assert_eq!(end.trailers.len(), 2);
+    assert_eq!(
+        plugin.log().last().expect("a line").message,
+        "2 Err(NotAnnounced) Err(\"trailer `cookie` may not be one\")"
+    );
+}
+
+#[test]
+fn an_end_is_told_with_all_that_is_known_of_it() {
+    let plugin = plugin();
+    let mut exchange = order("").response(404, &[]);
+    let summary = Summary {
+        end: End::Failed(FaultySide::Upstream, "it broke".into()),
+        status: None,
+        received: 1,
+        sent: 2,
+        duration: Duration::from_micros(1500),
+        upstream_time: Some(Duration::from_millis(1)),
+        upstream: Some("box:1".into()),
+        answered_by: None,
+    };
+    plugin.on_complete(&mut exchange, &summary);
+    assert_eq!(exchange.attribute("told"), Some("yes"));
+    assert_eq!(
+        plugin.log().last().expect("a line").message,
+        "test-exchange None Summary { end: Failed(Upstream, \"it broke\"), status: None, received_bytes: 1, \
+         sent_bytes: 2, duration: 1.5ms, upstream_time: Some(1ms), upstream: Some(\"box:1\"), answered_by: None }"
+    );
+
+    let failure = plugin
+        .try_on_complete(&mut order("fail"), &summary)
+        .expect_err("it fails");
+    assert!(
+        failure.to_string().contains("gave up in on-complete"),
+        "{failure}"
+    );
 }

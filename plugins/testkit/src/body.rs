@@ -1,19 +1,27 @@
 use std::fmt;
 
 use bytes::Bytes;
-use witgate_runtime::{BodyTransform, PluginFailure};
+use http::HeaderMap;
+use witgate_runtime::{BodyTransform, Finished, HeldEnd, PluginFailure};
 
+use crate::Exchange;
 use crate::plugin::Stage;
 
 /// A body on its way through a plugin's transform.
 pub struct Body {
     transform: BodyTransform,
+    /// Bytes that came out.
+    out: usize,
     stage: Stage,
 }
 
 impl Body {
     pub(crate) fn new(transform: BodyTransform, stage: Stage) -> Self {
-        Self { transform, stage }
+        Self {
+            transform,
+            out: 0,
+            stage,
+        }
     }
 
     /// Sends a whole body in these chunks and gives what came out, all together.
@@ -46,8 +54,10 @@ impl Body {
     ///
     /// When the plugin traps, exceeds a limit or returns a failure.
     pub fn try_push(&mut self, chunk: &[u8]) -> Result<Bytes, PluginFailure> {
-        self.stage
-            .run(self.transform.push(Bytes::copy_from_slice(chunk)))
+        let pushed = self.transform.push(Bytes::copy_from_slice(chunk));
+        let out = self.stage.run(pushed)?;
+        self.out += out.len();
+        Ok(out)
     }
 
     /// Ends the body and gives what was still to come.
@@ -67,7 +77,53 @@ impl Body {
     ///
     /// As [`try_push`](Self::try_push).
     pub fn try_finish(self) -> Result<Bytes, PluginFailure> {
-        self.stage.run(self.transform.finish())
+        Ok(self.try_finish_before(&[])?.bytes)
+    }
+
+    /// Ends a body that is sent on as it comes, and is followed by these trailers.
+    ///
+    /// # Panics
+    ///
+    /// When the plugin fails, and on an illegal trailer.
+    pub fn finish_before(self, trailers: &[(&str, &str)]) -> Finished {
+        let stage = self.stage.clone();
+        self.try_finish_before(trailers)
+            .unwrap_or_else(|failure| stage.fail(&failure))
+    }
+
+    fn try_finish_before(self, trailers: &[(&str, &str)]) -> Result<Finished, PluginFailure> {
+        self.stage.run(self.transform.finish(fields(trailers)))
+    }
+
+    /// Ends a body that is held back (the verdict `hold`), followed by these trailers. The plugin can still edit the
+    /// exchange: its response if it has one, its request otherwise.
+    ///
+    /// # Panics
+    ///
+    /// When the plugin fails, and on an illegal trailer.
+    pub fn finish_held(self, exchange: &mut Exchange, trailers: &[(&str, &str)]) -> HeldEnd {
+        let stage = self.stage.clone();
+        self.try_finish_held(exchange, trailers)
+            .unwrap_or_else(|failure| stage.fail(&failure))
+    }
+
+    /// As [`finish_held`](Self::finish_held).
+    ///
+    /// # Errors
+    ///
+    /// As [`try_push`](Self::try_push).
+    pub fn try_finish_held(
+        self,
+        exchange: &mut Exchange,
+        trailers: &[(&str, &str)],
+    ) -> Result<HeldEnd, PluginFailure> {
+        let Self {
+            transform,
+            out,
+            stage,
+        } = self;
+        let trailers = fields(trailers);
+        exchange.lend_to(|lent| stage.run(transform.finish_held(out, lent, trailers)))
     }
 }
 
@@ -75,4 +131,14 @@ impl fmt::Debug for Body {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Body").finish_non_exhaustive()
     }
+}
+
+fn fields(fields: &[(&str, &str)]) -> HeaderMap {
+    let field = |(name, value): &(&str, &str)| {
+        (
+            name.parse::<http::HeaderName>().expect("a legal name"),
+            value.parse::<http::HeaderValue>().expect("a legal value"),
+        )
+    };
+    fields.iter().map(field).collect()
 }

@@ -190,9 +190,18 @@ impl Exchange {
         call: impl FnOnce(Box<witgate_runtime::Exchange>) -> Called,
         stage: &Stage,
     ) -> Result<Verdict, PluginFailure> {
-        let (inner, verdict) = call(self.inner.take().expect("a plugin gives it back"));
+        self.lend_to(call)
+            .map(|verdict| Verdict::new(verdict, stage))
+    }
+
+    /// Lends it to a plugin for any call.
+    pub(crate) fn lend_to<T>(
+        &mut self,
+        call: impl FnOnce(Box<witgate_runtime::Exchange>) -> (Box<witgate_runtime::Exchange>, T),
+    ) -> T {
+        let (inner, result) = call(self.inner.take().expect("a plugin gives it back"));
         self.inner = Some(inner);
-        verdict.map(|verdict| Verdict::new(verdict, stage))
+        result
     }
 }
 

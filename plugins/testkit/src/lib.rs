@@ -38,6 +38,6 @@ pub use log::LogLine;
 pub use plugin::{PLUGIN_NAME, Plugin};
 pub use verdict::Verdict;
 pub use witgate_runtime::{
-    ConfigError, FailureKind, FileReply, Limits, PluginFailure, Reply, ReplyBody, Scheme,
-    SendError, Stale,
+    ConfigError, End, FailureKind, FaultySide, FileReply, Finished, HeldEnd, Limits, PluginFailure,
+    Reply, ReplyBody, Scheme, SendError, Stale, Summary,
 };

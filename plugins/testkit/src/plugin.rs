@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::runtime::{Builder, Runtime};
 use tracing::Dispatch;
-use witgate_runtime::{Clock, HttpGrant, Limits, PluginFailure, StartError, WorkerPlugin};
+use witgate_runtime::{Clock, HttpGrant, Limits, PluginFailure, StartError, Summary, WorkerPlugin};
 
 use crate::log::Log;
 use crate::{Exchange, LogLine, Verdict};
@@ -93,6 +93,29 @@ impl Plugin {
             |lent| self.stage.run(self.worker.on_response(lent)),
             &self.stage,
         )
+    }
+
+    /// Calls the completion hook.
+    ///
+    /// # Panics
+    ///
+    /// When the plugin fails.
+    pub fn on_complete(&self, exchange: &mut Exchange, summary: &Summary) {
+        self.try_on_complete(exchange, summary)
+            .unwrap_or_else(|failure| self.stage.fail(&failure));
+    }
+
+    /// Calls the completion hook.
+    ///
+    /// # Errors
+    ///
+    /// As [`try_on_request`](Self::try_on_request).
+    pub fn try_on_complete(
+        &self,
+        exchange: &mut Exchange,
+        summary: &Summary,
+    ) -> Result<(), PluginFailure> {
+        exchange.lend_to(|lent| self.stage.run(self.worker.on_complete(lent, summary)))
     }
 
     /// Lets time pass for the plugin. Without this its clock stands still.

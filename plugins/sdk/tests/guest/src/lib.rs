@@ -4,9 +4,9 @@ use std::cell::Cell;
 
 use serde::Deserialize;
 use witgate_plugin::{
-    ConfigErrors, Exchange, Failure, File, Plugin, Reply, Request, RequestHook, RequestVerdict,
-    Response, ResponseHook, ResponseVerdict, buffer, clock, debug, error, info, stream, trace,
-    warn,
+    CompletionHook, ConfigErrors, Exchange, Failure, File, Plugin, Reply, Request, RequestHook,
+    RequestVerdict, Response, ResponseHook, ResponseVerdict, Summary, Transform, Whole, buffer,
+    clock, debug, error, info, stream, trace, trailers, warn,
 };
 
 /// The configuration.
@@ -47,6 +47,28 @@ fn shout(body: Vec<u8>) -> Result<Vec<u8>, Failure> {
         return Err(Failure::new("shouted already"));
     }
     Ok(body.to_ascii_uppercase())
+}
+
+/// Repeats a trailer as another.
+struct Repeat;
+
+impl Transform for Repeat {
+    fn push(&mut self, chunk: Vec<u8>) -> Result<Vec<u8>, Failure> {
+        Ok(chunk)
+    }
+
+    fn finish(&mut self) -> Result<Vec<u8>, Failure> {
+        trailers::set("x-again", trailers::get("x-once").unwrap_or_default())?;
+        trailers::append("x-again", trailers::names().join(","))?;
+        trailers::remove("x-once")?;
+        info!(
+            "{} {:?} {:?}",
+            trailers::values("x-again").len(),
+            trailers::set("x-other", "1").map_err(|error| error.kind()),
+            trailers::set("cookie", "1").map_err(|error| error.to_string()),
+        );
+        Ok(b"end".to_vec())
+    }
 }
 
 /// Everything that can be read in a hook, one fact a line.
@@ -148,6 +170,22 @@ impl RequestHook for Guest {
             "panic" => panic!("asked to in a request"),
             "stream" => return Ok(RequestVerdict::transform(stream(shout))),
             "hold" => return Ok(RequestVerdict::hold(buffer(8, shout))),
+            "whole" => {
+                return Ok(RequestVerdict::whole(8, |body, exchange, request| {
+                    exchange.set_attribute("length", &body.len().to_string())?;
+                    request.set_header("x-length", body.len().to_string())?;
+                    Ok(Whole::Body(body))
+                }));
+            }
+            "refuse" => {
+                return Ok(RequestVerdict::whole(8, |_, _, _| {
+                    Ok(Whole::Answer(Reply::new(422).text("no")))
+                }));
+            }
+            "trail" => {
+                trailers::announce("x-again")?;
+                return Ok(RequestVerdict::transform(Repeat));
+            }
             _ => {}
         }
         Ok(RequestVerdict::Next)
@@ -174,10 +212,37 @@ impl ResponseHook for Guest {
             "answer" => return Ok(ResponseVerdict::Answer(Reply::new(500).json("{}"))),
             "stream" => return Ok(ResponseVerdict::transform(stream(shout))),
             "hold" => return Ok(ResponseVerdict::hold(buffer(8, shout))),
+            "whole" => {
+                return Ok(ResponseVerdict::whole(8, |body, _, request, response| {
+                    response.set_status(203)?;
+                    response.set_header("x-path", request.path())?;
+                    Ok(Whole::Body(body))
+                }));
+            }
             _ => {}
         }
         Ok(ResponseVerdict::Next)
     }
 }
 
-witgate_plugin::export!(Guest: request, response);
+impl CompletionHook for Guest {
+    fn on_complete(
+        &self,
+        exchange: &Exchange,
+        request: &Request,
+        response: Option<&Response>,
+        summary: &Summary,
+    ) -> Result<(), Failure> {
+        match order(request).as_str() {
+            "fail" => Err(Failure::new("asked to, at the end")),
+            _ => {
+                let status = response.map(Response::status);
+                info!("{} {status:?} {summary:?}", exchange.id());
+                exchange.set_attribute("told", "yes")?;
+                Ok(())
+            }
+        }
+    }
+}
+
+witgate_plugin::export!(Guest: request, response, completion);
