@@ -17,6 +17,7 @@ pub mod http;
 pub mod nginx;
 pub mod port;
 pub mod process;
+pub mod redis;
 pub mod site;
 pub mod upstream;
 pub mod wait;

@@ -257,6 +257,44 @@ fn grow_body() {
     );
 }
 
+/// The smallest store there is.
+const SMALL_STORE: &str = "limits.deadline = \"20s\"\ngrant.keyvalue = { value-size = \"1MiB\" }\n\
+     [keyvalue.default]\nkind = \"memory\"\nsize = \"4MiB\"";
+
+#[test]
+fn huge_value() {
+    let proxy = misbehaving("huge-value", SMALL_STORE);
+    let answer = proxy.bad();
+    assert_eq!((answer.status(), answer.text()), (200, "some"));
+    proxy.assert_serves();
+}
+
+#[test]
+fn key_flood() {
+    let proxy = misbehaving("key-flood", SMALL_STORE);
+    assert_eq!(proxy.bad().text(), "refused 0, first false, last true");
+    proxy.assert_serves();
+}
+
+#[test]
+fn label_explosion() {
+    let more = "limits.deadline = \"20s\"\ngrant.metrics = { series = 7 }\n\
+         [admin]\nbind = \"127.0.0.1:0\"";
+    let proxy = misbehaving("label-explosion", more);
+    assert_eq!(proxy.bad().text(), "made 7");
+    assert_eq!(proxy.bad().text(), "made 7");
+    let line = proxy.witgate.log_line("the admin listener", |line| {
+        line.message() == "admin listening"
+    });
+    let admin = line.text("address").expect("the line has it");
+    let metrics = http::get(admin.parse().expect("an address"), "/metrics");
+    let series = metrics
+        .text()
+        .matches("witgate_plugin_custom_explosion_total{");
+    assert_eq!(series.count(), 7, "{}", metrics.text());
+    proxy.assert_serves();
+}
+
 #[test]
 fn fail_in_body() {
     // The second piece comes only when the first has arrived, so that they are two.

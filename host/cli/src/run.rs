@@ -129,7 +129,7 @@ async fn until_stopped(server: Server, signals: &mut Signals, end: End) -> Resul
 
 fn explain(file: &str, error: StartError) -> Ended {
     match &error {
-        StartError::Bind { .. } => load::report(problems(file, &error)),
+        StartError::Bind { .. } | StartError::Store { .. } => load::report(problems(file, &error)),
         StartError::Worker(_) => Ended::because(error),
     }
 }
@@ -138,6 +138,7 @@ fn explain(file: &str, error: StartError) -> Ended {
 pub(crate) fn problems(file: &str, error: &StartError) -> Problems {
     let (location, key) = match error {
         StartError::Bind { location, .. } => (location.clone(), "listener.bind"),
+        StartError::Store { location, .. } => (location.clone(), "keyvalue"),
         StartError::Worker(_) => (Location::of_file(file), ""),
     };
     let mut problems = Problems::new(file);

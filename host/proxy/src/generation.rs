@@ -7,12 +7,16 @@ use std::sync::Arc;
 
 use cap_std::ambient_authority;
 use cap_std::fs::Dir;
-use witgate_runtime::{Component, HttpGrant, Limits, Plugin, Runtime, StartError, WasiGrant};
+use witgate_runtime::{
+    Component, CustomMetrics, HttpGrant, Limits, Plugin, Runtime, StartError, WasiGrant,
+};
 
 use crate::components::{Loader, Reread};
 use crate::config::{self, Change, ComponentSource, Config, OnFailure, Part, Problem, Problems};
 use crate::file::Mount;
+use crate::grants::{self, Lendable};
 use crate::imports::{self, PluginReport};
+use crate::keyvalue::Stores;
 use crate::outbound;
 use crate::router::Router;
 use crate::upgrade_limits::UpgradeLimits;
@@ -42,6 +46,9 @@ pub struct Generation {
     pub(crate) upstreams: BTreeMap<Arc<str>, Arc<Shared>>,
     /// By route.
     pub(crate) upgrades: Vec<Arc<UpgradeLimits>>,
+    pub(crate) stores: Stores,
+    /// What plugins count, of this generation and all others.
+    pub(crate) custom_metrics: Arc<CustomMetrics>,
     warnings: Problems,
     components: BTreeMap<Arc<str>, (ComponentSource, Arc<Component>)>,
     /// How many workers there are, whatever this configuration says: they are those of the first generation.
@@ -143,6 +150,13 @@ impl Generation {
     ) -> Result<Self, Problems> {
         let previous = loader.previous;
         let mut problems = Problems::new(file);
+        let stores = Stores::new(&config, previous.map(|old| (&old.config, &old.stores)));
+        stores.report_waiting(&config, &mut problems);
+        let custom_metrics = previous.map_or_else(Arc::default, |old| old.custom_metrics.clone());
+        let lent = Lendable {
+            stores: &stores,
+            metrics: &custom_metrics,
+        };
         let mut plugins = BTreeMap::new();
         let mut used = BTreeMap::new();
         // Workers that serve already get their instances made; others make them side by side, of which one is made
@@ -170,9 +184,11 @@ impl Generation {
                 Ok(component) => {
                     let from = (plugin.component.clone(), component.clone());
                     used.insert(plugin.name.clone(), from);
-                    match previous.and_then(|old| old.unchanged(&config, plugin, &component)) {
+                    match previous
+                        .and_then(|old| old.unchanged(&config, plugin, &component, &stores))
+                    {
                         Some(running) => take_over(plugin, running),
-                        None => load(plugin, component, instances).await,
+                        None => load(plugin, component, instances, &lent).await,
                     }
                 }
                 Err(problem) => Err(vec![*problem]),
@@ -205,6 +221,8 @@ impl Generation {
             plugins,
             upstreams,
             upgrades,
+            stores,
+            custom_metrics,
             warnings: problems,
             components: used,
             workers,
@@ -222,10 +240,13 @@ impl Generation {
         config: &Config,
         plugin: &config::Plugin,
         component: &Arc<Component>,
+        stores: &Stores,
     ) -> Option<&Loaded> {
         let (_, running) = self.components.get(&plugin.name)?;
         let contents = &self.config.contents;
-        let same = Arc::ptr_eq(running, component)
+        let store = plugin.grant.keyvalue.as_ref();
+        let same = store.is_none_or(|grant| self.stores.agree_on(stores, grant.store()))
+            && Arc::ptr_eq(running, component)
             && contents.agree_on(&config.contents, Part::Plugin, &plugin.name);
         self.plugins.get(&plugin.name).filter(|_| same)
     }
@@ -305,6 +326,7 @@ async fn load(
     plugin: &config::Plugin,
     component: Arc<Component>,
     instances: usize,
+    lent: &Lendable<'_>,
 ) -> Result<Loaded, Vec<Problem>> {
     let mounts = mounts(plugin)?;
     let limits = Limits {
@@ -340,7 +362,7 @@ async fn load(
         wasi.directories.clone(),
         wasi.config.clone(),
     ));
-    let built = Arc::new(built);
+    let built = Arc::new(lent.lend(plugin, built));
     // Now, so that a mistake is found before anything is bound or swapped.
     match built.prepare(instances).await {
         Ok(()) => Ok(Loaded {
@@ -379,22 +401,9 @@ fn about_grants(
     before: Option<&Arc<Component>>,
 ) -> Vec<Problem> {
     let more = before.and_then(|before| imports::wants_more(plugin, before, component));
-    let missing = missing_grant(plugin, component);
+    let missing = grants::missing(plugin, component);
     let unneeded = imports::unneeded(plugin, component);
     missing.into_iter().chain(unneeded).chain(more).collect()
-}
-
-/// A component that would send requests, and a plugin that may not: it works, perhaps, and not as meant.
-fn missing_grant(plugin: &config::Plugin, component: &Component) -> Option<Problem> {
-    let missing = component.sends_requests() && plugin.grant.http_client.is_none();
-    missing.then(|| {
-        Problem::warning(
-            plugin.location.clone(),
-            format!("plugin.{}.component", plugin.name),
-            "the component sends requests of its own, and the plugin has no grant for any",
-        )
-        .with_help("name the origins it may reach: grant.http-client = { origins = [\"http://127.0.0.1:8080\"] }, or [] for none")
-    })
 }
 
 fn mounts(plugin: &config::Plugin) -> Result<Vec<Mount>, Vec<Problem>> {

@@ -42,6 +42,9 @@ mod upstream;
 
 mod outbound;
 
+mod grants;
+mod keyvalue;
+
 mod health;
 
 mod body;

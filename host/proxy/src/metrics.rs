@@ -5,13 +5,14 @@
 //! is kept, so that no series ever goes back.
 
 mod counts;
+mod custom;
 mod exposition;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Semaphore;
-use witgate_runtime::PluginCounts;
+use witgate_runtime::{CustomMetrics, PluginCounts};
 
 pub(crate) use counts::{Ended, RouteCounts, UpstreamCounts};
 use counts::{PluginTotal, RouteTotal, Total, UpstreamTotal};
@@ -31,6 +32,8 @@ struct Series {
     /// By name: the permits that are left, of how many.
     listeners: BTreeMap<Arc<str>, (Arc<Semaphore>, usize)>,
     endpoints: Vec<Arc<Shared>>,
+    /// What plugins count.
+    custom: Arc<CustomMetrics>,
 }
 
 /// Counts that grow, and what those came to that do not any more.
@@ -129,6 +132,11 @@ impl Metrics {
         series.routes.retain(|_, folded| folded.is_live());
         series.upstreams.retain(|_, folded| folded.is_live());
         series.plugins.retain(|_, folded| folded.is_live());
+    }
+
+    /// What plugins count, from now on; it stays the same from one generation to the next.
+    pub(crate) fn shows(&self, custom: Arc<CustomMetrics>) {
+        self.series().custom = custom;
     }
 
     /// What an operator should know although requests are served: plugins in quarantine, endpoints that are unwell.

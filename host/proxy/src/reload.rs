@@ -73,6 +73,7 @@ impl Reload {
     ) -> Self {
         let upstreams = generation.upstreams.values().cloned();
         metrics.now_serves(listeners.iter().map(RunningListener::permits), upstreams);
+        metrics.shows(generation.custom_metrics.clone());
         Self(Arc::new(Mutex::new(Running {
             generation: watch::Sender::new(generation),
             number: 1,
@@ -97,15 +98,26 @@ impl Reload {
     ///
     /// # Errors
     ///
-    /// When an address cannot be bound, or a worker cannot start a plugin: then nothing has changed. When a worker
+    /// When a store cannot be opened, an address cannot be bound, or a worker cannot start a plugin: then nothing has changed. When a worker
     /// has ended, because the server is stopping.
     pub async fn to(&self, generation: Generation) -> Result<Reloaded, StartError> {
         let mut running = self.0.lock().await;
+        let stores = generation.stores.clone();
+        let opened = tokio::task::spawn_blocking(move || stores.open()).await;
+        opened
+            .map_err(|error| StartError::Worker(format!("opening the stores: {error}")))?
+            .map_err(StartError::not_opened)?;
         let sources = running.sources(&generation)?;
         let listeners = running.listeners_after(&generation, &sources);
         let generation = Arc::new(generation);
         running.hand_out(&generation, sources).await?;
         Ok(running.now_serves(generation, listeners))
+    }
+
+    /// Writes down what the stores of the running generation have not. Blocks.
+    pub(crate) fn flush_stores(&self) {
+        let generation = self.0.blocking_lock().generation.borrow().clone();
+        generation.stores.flush();
     }
 }
 
@@ -217,6 +229,9 @@ impl Running {
         let upstreams = generation.upstreams.values().cloned();
         let permits = listeners.iter().map(RunningListener::permits);
         self.metrics.now_serves(permits, upstreams);
+        let plugins = &generation.plugins;
+        let custom = &generation.custom_metrics;
+        custom.retain(|plugin| plugins.contains_key(plugin));
         let old = self.generation.send_replace(generation.clone());
         let changes = old.changes(&generation);
         self.older.push(Arc::downgrade(&old));

@@ -10,6 +10,7 @@ use tokio::sync::watch;
 
 use crate::config::Location;
 use crate::generation::Generation;
+use crate::keyvalue::Unopened;
 use crate::listener::{self, Bound};
 use crate::metrics::Metrics;
 use crate::reload::{Reload, RunningListener};
@@ -50,6 +51,16 @@ pub enum StartError {
         /// Where `bind` stands in the configuration.
         location: Location,
     },
+    /// A key-value store cannot be opened.
+    #[error("the store `{name}` cannot be opened: {reason}")]
+    Store {
+        /// The store.
+        name: Arc<str>,
+        /// What is wrong, and what to do.
+        reason: String,
+        /// Where its table stands in the configuration.
+        location: Location,
+    },
     /// A worker could not be started.
     #[error("a worker could not be started: {0}")]
     Worker(String),
@@ -86,8 +97,9 @@ impl Server {
     ///
     /// # Errors
     ///
-    /// When an address cannot be bound or a worker cannot be started.
+    /// When a store cannot be opened, an address cannot be bound or a worker cannot be started.
     pub fn start(generation: Arc<Generation>) -> Result<Self, StartError> {
+        generation.stores.open().map_err(StartError::not_opened)?;
         let config = &generation.config;
         let workers = config.server.workers;
         let mut bound = config
@@ -158,7 +170,7 @@ impl Server {
         self.stop.clone()
     }
 
-    /// Waits until all workers have ended. Blocks.
+    /// Waits until all workers have ended and stores are written down. Blocks, and must not be called from a task.
     ///
     /// # Errors
     ///
@@ -169,6 +181,7 @@ impl Server {
                 .join()
                 .map_err(|_| StartError::Worker("it panicked; its last words are above".into()))?;
         }
+        self.reload.flush_stores();
         Ok(())
     }
 }
@@ -202,6 +215,14 @@ fn bind(listener: &crate::config::Listener, workers: usize) -> Result<Bound, Sta
 }
 
 impl StartError {
+    pub(crate) fn not_opened(unopened: Unopened) -> Self {
+        Self::Store {
+            name: unopened.name,
+            reason: unopened.reason,
+            location: unopened.location,
+        }
+    }
+
     pub(crate) fn not_bound(listener: &crate::config::Listener, reason: String) -> Self {
         Self::Bind {
             name: listener.name.clone(),

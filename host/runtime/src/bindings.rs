@@ -14,6 +14,11 @@ wasmtime::component::bindgen!({
     world: "every-hook",
     imports: {
         "witgate:plugin/http-client.send": async | trappable,
+        "witgate:plugin/keyvalue.get": async | trappable,
+        "witgate:plugin/keyvalue.set": async | trappable,
+        "witgate:plugin/keyvalue.delete": async | trappable,
+        "witgate:plugin/keyvalue.increment": async | trappable,
+        "witgate:plugin/keyvalue.compare-and-set": async | trappable,
         default: trappable,
     },
 });
@@ -26,6 +31,7 @@ pub(crate) use witgate::plugin::clock;
 pub(crate) use witgate::plugin::types;
 pub(crate) use witgate::plugin::{exchange, http_client, log, request, response};
 pub(crate) use witgate::plugin::{held, trailers};
+pub(crate) use witgate::plugin::{keyvalue, metrics, secrets};
 
 /// What a hook returned, whichever hook it was.
 pub(crate) enum RawVerdict {

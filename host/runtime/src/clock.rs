@@ -37,7 +37,7 @@ impl Clock {
         }
     }
 
-    fn now(&self) -> u64 {
+    pub(crate) fn now(&self) -> u64 {
         match &self.0 {
             Source::System => milliseconds(START.elapsed()),
             Source::Standing(now) => now.load(Ordering::Relaxed),

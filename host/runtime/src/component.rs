@@ -27,6 +27,7 @@ pub struct Component {
     imports: Vec<String>,
     hook_names: Vec<String>,
     sends_requests: bool,
+    uses_stores: bool,
     digest: ComponentDigest,
 }
 
@@ -124,6 +125,7 @@ impl Component {
             .collect();
         let imported = |interface: &str| imports.iter().any(|name| name.starts_with(interface));
         let sends_requests = imported("witgate:plugin/http-client@");
+        let uses_stores = imported("witgate:plugin/keyvalue@");
         let wasi = imported("wasi:");
         let pre = runtime
             .linker
@@ -138,6 +140,7 @@ impl Component {
             imports,
             hook_names: hook_names(runtime, &compiled),
             sends_requests,
+            uses_stores,
             digest,
         })
     }
@@ -175,6 +178,29 @@ impl Component {
     /// called; what is not in it cannot be.
     pub fn imports(&self) -> &[String] {
         &self.imports
+    }
+
+    /// Whether it imports `keyvalue`, for which a plugin needs a grant.
+    pub fn uses_stores(&self) -> bool {
+        self.uses_stores
+    }
+
+    /// Whether it imports `metrics`, for which a plugin needs a grant.
+    pub fn counts_metrics(&self) -> bool {
+        self.imports_ours("metrics")
+    }
+
+    /// Whether it imports `secrets`, for which a plugin needs a grant.
+    pub fn reads_secrets(&self) -> bool {
+        self.imports_ours("secrets")
+    }
+
+    fn imports_ours(&self, interface: &str) -> bool {
+        let ours = |name: &String| {
+            let (own, _) = name.strip_prefix(CONTRACT)?.split_once('@')?;
+            (own == interface).then_some(())
+        };
+        self.imports.iter().any(|name| ours(name).is_some())
     }
 
     /// Whether it was loaded from exactly these bytes.

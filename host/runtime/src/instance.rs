@@ -19,8 +19,11 @@ use crate::component::Exports;
 use crate::exchange::Exchange;
 use crate::failure::FailureKind;
 use crate::http_client::Outbound;
+use crate::keyvalue;
 use crate::log_budget::LogBudget;
+use crate::metrics;
 use crate::plugin::{Isolation, Limits, Plugin, StartError};
+use crate::secrets::Secrets;
 use crate::stopwatch::{FIRST_SLICE, Stopwatch};
 use crate::trailers::Ending;
 use crate::wasi::{self, WasiGrant};
@@ -45,6 +48,9 @@ pub(crate) struct State {
     pub(crate) log_budget: LogBudget,
     pub(crate) clock: Clock,
     pub(crate) outbound: Outbound,
+    pub(crate) keyvalue: keyvalue::Lent,
+    pub(crate) metrics: metrics::Lent,
+    pub(crate) secrets: Secrets,
     pub(crate) stopwatch: Arc<Stopwatch>,
     memory: MemoryLimit,
     /// Only for a component that imports it: making one costs more than all the rest of an instance.
@@ -360,6 +366,7 @@ impl Instance {
         self.stopwatch.start(deadline);
         let state = self.store.data_mut();
         state.phase = phase;
+        state.keyvalue.begin();
         state.memory.exceeded = false;
     }
 
@@ -466,6 +473,9 @@ impl State {
             log_budget: LogBudget::new(limits.log_lines),
             clock: plugin.clock().clone(),
             outbound,
+            keyvalue: keyvalue::Lent::new(plugin.keyvalue().cloned()),
+            metrics: metrics::Lent::new(plugin.metrics().cloned()),
+            secrets: plugin.secrets().clone(),
             stopwatch,
             memory: MemoryLimit {
                 bytes: limits.memory,

@@ -42,7 +42,10 @@ mod imports;
 
 mod clock;
 mod http_client;
+mod keyvalue;
+mod metrics;
 mod origin;
+mod secrets;
 
 mod head;
 mod log_budget;
@@ -74,8 +77,13 @@ pub use failure::{FailureKind, PluginFailure};
 pub use head::is_authority;
 pub use http_client::{HttpClient, HttpGrant, SendError, Sending};
 pub use instance::ConfigError;
+pub use keyvalue::{
+    Answer, Change, KeyValue, KeyValueError, KeyValueGrant, MAX_KEY, MAX_VALUE, MemoryStore, Stored,
+};
+pub use metrics::{CustomMetrics, CustomSeries, CustomValue, MetricsGrant};
 pub use origin::Origin;
 pub use plugin::{Isolation, Limits, Plugin, StartError};
+pub use secrets::Secrets;
 pub use slot::OwnInstances;
 pub use trailers::{
     admitted as admitted_trailers, announce as announce_trailers, announced as announced_trailers,

@@ -8,6 +8,9 @@ use crate::component::{Component, Hooks};
 use crate::failure::FailureKind;
 use crate::http_client::{HttpGrant, Outbound};
 use crate::instance::{ConfigError, Instance};
+use crate::keyvalue::KeyValueGrant;
+use crate::metrics::MetricsGrant;
+use crate::secrets::Secrets;
 use crate::wasi::WasiGrant;
 
 /// What one plugin may use up.
@@ -77,6 +80,9 @@ pub struct Plugin {
     clock: Clock,
     http: Option<HttpGrant>,
     wasi: Arc<WasiGrant>,
+    keyvalue: Option<KeyValueGrant>,
+    metrics: Option<MetricsGrant>,
+    secrets: Secrets,
     prepared: Prepared,
 }
 
@@ -145,6 +151,9 @@ impl Plugin {
             clock: Clock::default(),
             http: None,
             wasi: Arc::default(),
+            keyvalue: None,
+            metrics: None,
+            secrets: Secrets::default(),
             prepared: Prepared::default(),
         }
     }
@@ -191,6 +200,50 @@ impl Plugin {
     /// What it is lent of WASI.
     pub(crate) fn wasi(&self) -> &Arc<WasiGrant> {
         &self.wasi
+    }
+
+    /// Lends it a store (`grant.keyvalue`). Without, every call is refused.
+    #[must_use]
+    pub fn with_keyvalue(mut self, grant: KeyValueGrant) -> Self {
+        self.keyvalue = Some(grant);
+        self
+    }
+
+    /// Lets it count (`grant.metrics`). Without, no metric can be declared.
+    #[must_use]
+    pub fn with_metrics(mut self, grant: MetricsGrant) -> Self {
+        self.metrics = Some(grant);
+        self
+    }
+
+    /// Lends it secrets (`grant.secrets`).
+    #[must_use]
+    pub fn with_secrets(mut self, secrets: Secrets) -> Self {
+        self.secrets = secrets;
+        self
+    }
+
+    pub(crate) fn keyvalue(&self) -> Option<&KeyValueGrant> {
+        self.keyvalue.as_ref()
+    }
+
+    pub(crate) fn metrics(&self) -> Option<&MetricsGrant> {
+        self.metrics.as_ref()
+    }
+
+    pub(crate) fn secrets(&self) -> &Secrets {
+        &self.secrets
+    }
+
+    /// Whether a call may wait for somebody on the network, so that it may be given up half-way.
+    pub(crate) fn waits_for_others(&self) -> bool {
+        let remote_store = self.component.uses_stores() && self.has_remote_store();
+        self.component.sends_requests() || remote_store
+    }
+
+    fn has_remote_store(&self) -> bool {
+        let waits = |grant: &KeyValueGrant| grant.store.timeout().is_some();
+        self.keyvalue.as_ref().is_some_and(waits)
     }
 
     /// Makes and configures so many instances for workers to take, so that a worker that serves already is not held

@@ -210,7 +210,7 @@ impl WorkerPlugin {
     fn free(&self) -> Option<Arc<Slot>> {
         let mut slots = self.slots.borrow_mut();
         // A call whose client leaves costs its instance, which should not take the bodies of others with it.
-        let whole = !self.plugin.component().sends_requests() || slots.len() >= self.most;
+        let whole = !self.plugin.waits_for_others() || slots.len() >= self.most;
         let mut at = 0;
         while let Some(slot) = slots.get(at) {
             match slot.state() {

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use witgate_testkit::{
-    Component, End, Exchange, FailureKind, FaultySide, Finished, HeldEnd, Plugin, Reply, ReplyBody,
-    Scheme, Summary,
+    Component, CustomValue, End, Exchange, FailureKind, FaultySide, Finished, HeldEnd, Plugin,
+    Reply, ReplyBody, Scheme, Store, Summary,
 };
 
 fn component() -> Component {
@@ -48,6 +48,73 @@ fn reason(order_: &str) -> String {
 fn the_named_hooks_make_a_component_that_exports_them() {
     let hooks = component().hooks();
     assert!(hooks.request && hooks.response && hooks.completion);
+}
+
+#[test]
+fn a_store_keeps_what_instances_forget_until_its_time_is_over() {
+    let store = Store::new();
+    let keep = |plugin: &Plugin| {
+        let reply = plugin.on_request(&mut order("keep")).expect_answer();
+        text(&reply).to_owned()
+    };
+    let plugin = component().keyvalue(&store).start("{}");
+    assert_eq!(keep(&plugin), "None\n2\n1\n()\n()\ntrue\nfalse\ntrue");
+    let another = component().keyvalue(&store).start("{}");
+    assert_eq!(
+        keep(&another).lines().take(3).collect::<Vec<_>>(),
+        ["Some([50])", "4", "2"]
+    );
+    assert_eq!(store.get("a").as_deref(), Some(&b"3"[..]));
+
+    plugin.advance(Duration::from_secs(60));
+
+    assert_eq!((store.get("a"), store.get("window")), (None, None));
+    assert_eq!(store.get("seen").as_deref(), Some(&b"4"[..]));
+    store.set("seen", "many");
+    let failure = plugin
+        .try_on_request(&mut order("keep"))
+        .expect_err("no number");
+    assert!(
+        failure.to_string().contains("no 64-bit integer"),
+        "{failure}"
+    );
+    let gone = component().keyvalue(&Store::unavailable()).start("{}");
+    let failure = gone.try_on_request(&mut order("keep")).expect_err("gone");
+    assert!(failure.to_string().contains("not available"), "{failure}");
+    assert!(reason("keep").contains("`grant.keyvalue`"));
+}
+
+#[test]
+fn what_a_plugin_counts_can_be_asked_for() {
+    let plugin = component().metrics(3).start("{}");
+    for _ in 0..2 {
+        plugin.on_request(&mut order("measure")).expect_next();
+    }
+    let seen = plugin.metric("seen", &[("kind", "fox")]);
+    assert_eq!(seen, Some(CustomValue::Counter(4)));
+    assert_eq!(plugin.metric("depth", &[]), Some(CustomValue::Gauge(1.5)));
+    let buckets = vec![(1.0, 0), (f64::INFINITY, 2)];
+    assert_eq!(
+        plugin.metric("size", &[]),
+        Some(CustomValue::Histogram { buckets, sum: 6.0 })
+    );
+    assert_eq!(plugin.metric("other", &[]), None);
+    let fewer = component().metrics(2).start("{}");
+    let failure = fewer
+        .try_on_request(&mut order("measure"))
+        .expect_err("three");
+    assert!(failure.to_string().contains("all 2 series"), "{failure}");
+    assert!(reason("measure").contains("`grant.metrics`"));
+}
+
+#[test]
+fn a_secret_is_given_by_its_name() {
+    let plugin = component().secrets(&[("key", "s3cret")]).start("{}");
+    assert_eq!(
+        text(&plugin.on_request(&mut order("secret")).expect_answer()),
+        "6"
+    );
+    assert!(reason("secret").contains("`key` is not granted"));
 }
 
 #[test]

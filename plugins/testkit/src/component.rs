@@ -11,7 +11,8 @@ use witgate_runtime::{
     ConfigError, Hooks, HttpGrant, Limits, LoadError, Runtime, SendError, StartError,
 };
 
-use crate::{Plugin, http_client};
+use crate::grants::Grants;
+use crate::{Plugin, Store, http_client};
 
 /// Run time of one call unless a test sets another.
 const PATIENT: Duration = Duration::from_secs(5);
@@ -22,6 +23,7 @@ pub struct Component {
     compiled: Arc<witgate_runtime::Component>,
     limits: Limits,
     http: Option<HttpGrant>,
+    grants: Grants,
 }
 
 impl Component {
@@ -84,6 +86,7 @@ impl Component {
             compiled,
             limits,
             http: None,
+            grants: Grants::default(),
         })
     }
 
@@ -110,6 +113,28 @@ impl Component {
         answer: impl Fn(&Request<Bytes>) -> Result<Response<Bytes>, SendError> + Send + Sync + 'static,
     ) -> Self {
         self.http = Some(http_client::grant(origins, answer));
+        self
+    }
+
+    /// Grants it a store, whose clock is the plugin's from then on.
+    #[must_use]
+    pub fn keyvalue(mut self, store: &Store) -> Self {
+        self.grants.store = Some(store.clone());
+        self
+    }
+
+    /// Grants it metrics, of so many series. See [`Plugin::metric`].
+    #[must_use]
+    pub fn metrics(mut self, series: usize) -> Self {
+        self.grants.metrics = Some(Arc::default());
+        self.grants.series = series;
+        self
+    }
+
+    /// Grants it these secrets, by name, and no others.
+    #[must_use]
+    pub fn secrets(mut self, secrets: &[(&str, &str)]) -> Self {
+        self.grants.secrets = secrets.iter().copied().collect();
         self
     }
 
@@ -160,6 +185,7 @@ impl Component {
             config,
             self.limits,
             self.http.clone(),
+            &self.grants,
         )
     }
 }

@@ -26,6 +26,7 @@
 mod body;
 mod component;
 mod exchange;
+mod grants;
 mod http_client;
 mod log;
 mod plugin;
@@ -34,10 +35,11 @@ mod verdict;
 pub use body::Body;
 pub use component::Component;
 pub use exchange::Exchange;
+pub use grants::Store;
 pub use log::LogLine;
 pub use plugin::{PLUGIN_NAME, Plugin};
 pub use verdict::Verdict;
 pub use witgate_runtime::{
-    ConfigError, End, FailureKind, FaultySide, FileReply, Finished, HeldEnd, Limits, PluginFailure,
-    Reply, ReplyBody, Scheme, SendError, Stale, Summary,
+    ConfigError, CustomValue, End, FailureKind, FaultySide, FileReply, Finished, HeldEnd, Limits,
+    PluginFailure, Reply, ReplyBody, Scheme, SendError, Stale, Summary,
 };

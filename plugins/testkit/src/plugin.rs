@@ -5,8 +5,11 @@ use std::time::Duration;
 
 use tokio::runtime::{Builder, Runtime};
 use tracing::Dispatch;
-use witgate_runtime::{Clock, HttpGrant, Limits, PluginFailure, StartError, Summary, WorkerPlugin};
+use witgate_runtime::{
+    CustomMetrics, CustomValue, HttpGrant, Limits, PluginFailure, StartError, Summary, WorkerPlugin,
+};
 
+use crate::grants::Grants;
 use crate::log::Log;
 use crate::{Exchange, LogLine, Verdict};
 
@@ -18,6 +21,7 @@ pub const PLUGIN_NAME: &str = "under-test";
 pub struct Plugin {
     worker: Rc<WorkerPlugin>,
     stage: Stage,
+    metrics: Option<Arc<CustomMetrics>>,
 }
 
 /// Where a plugin's calls run: on the test's own thread, with what is logged collected.
@@ -34,11 +38,13 @@ impl Plugin {
         config: &str,
         limits: Limits,
         http: Option<HttpGrant>,
+        grants: &Grants,
     ) -> Result<Self, (StartError, String)> {
         let stage = Stage::new();
         let mut plugin =
             witgate_runtime::Plugin::new(PLUGIN_NAME.into(), component, config.to_owned(), limits)
-                .with_clock(Clock::standing());
+                .with_clock(grants.clock());
+        plugin = grants.lend(plugin);
         if let Some(grant) = http {
             plugin = plugin.with_http_client(grant);
         }
@@ -46,6 +52,7 @@ impl Plugin {
             Ok(worker) => Ok(Self {
                 worker: Rc::new(worker),
                 stage,
+                metrics: grants.metrics.clone(),
             }),
             Err(error) => Err((error, stage.log.told())),
         }
@@ -121,6 +128,21 @@ impl Plugin {
     /// Lets time pass for the plugin. Without this its clock stands still.
     pub fn advance(&self, by: Duration) {
         self.worker.plugin().clock().advance(by);
+    }
+
+    /// What a metric of the plugin's has come to; `None` when it has not declared one of this name with these labels, or
+    /// may not declare any. Plugins that were started from one [`Component`](crate::Component) count together.
+    pub fn metric(&self, name: &str, labels: &[(&str, &str)]) -> Option<CustomValue> {
+        let mut wanted: Vec<(Box<str>, Box<str>)> = Vec::new();
+        wanted.extend(
+            labels
+                .iter()
+                .map(|(name, value)| ((*name).into(), (*value).into())),
+        );
+        wanted.sort();
+        let series = self.metrics.as_ref()?.series().into_iter();
+        let mut found = series.filter(|one| *one.name == *name && one.labels == wanted);
+        found.next().map(|one| one.value)
     }
 
     /// What the plugin has logged so far, of all levels.

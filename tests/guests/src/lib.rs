@@ -12,8 +12,11 @@ mod give_up;
 mod grow_body;
 mod hog_memory;
 mod huge_log;
+mod huge_value;
 mod impossible_status;
 mod keep_state;
+mod key_flood;
+mod label_explosion;
 mod leak_handles;
 mod leak_memory;
 mod leave_mount;
@@ -55,8 +58,11 @@ enum Misbehaviour {
     GrowBody,
     HogMemory,
     HugeLog,
+    HugeValue,
     ImpossibleStatus,
     KeepState,
+    KeyFlood,
+    LabelExplosion,
     LeakHandles,
     LeakMemory,
     LeaveMount,
@@ -104,8 +110,11 @@ impl RequestHook for Misbehaving {
             Misbehaviour::GiveUp => give_up::on_request(),
             Misbehaviour::HogMemory => hog_memory::on_request(),
             Misbehaviour::HugeLog => huge_log::on_request(),
+            Misbehaviour::HugeValue => huge_value::on_request(),
             Misbehaviour::ImpossibleStatus => impossible_status::on_request(request),
             Misbehaviour::KeepState => keep_state::on_request(),
+            Misbehaviour::KeyFlood => key_flood::on_request(),
+            Misbehaviour::LabelExplosion => label_explosion::on_request(),
             Misbehaviour::LeakHandles => leak_handles::on_request(),
             Misbehaviour::LeakMemory => leak_memory::on_request(),
             Misbehaviour::LeaveMount => leave_mount::on_request(request),

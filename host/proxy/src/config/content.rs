@@ -17,6 +17,8 @@ pub enum Part {
     Route,
     /// `[upstream.NAME]`
     Upstream,
+    /// `[keyvalue.NAME]`
+    Store,
     /// `[plugin.NAME]`
     Plugin,
     /// Any other table, by its key: `server`, `chrome`.
@@ -29,6 +31,7 @@ impl fmt::Display for Part {
             Self::Listener => "listener",
             Self::Route => "route",
             Self::Upstream => "upstream",
+            Self::Store => "keyvalue store",
             Self::Plugin => "plugin",
             Self::Table => "table",
         })
@@ -81,6 +84,9 @@ impl Contents {
                 "upstream" => named
                     .iter()
                     .for_each(|entry| put(Part::Upstream, entry.key.as_str().into(), &entry.node)),
+                "keyvalue" => named
+                    .iter()
+                    .for_each(|entry| put(Part::Store, entry.key.as_str().into(), &entry.node)),
                 "plugin" => named
                     .iter()
                     .for_each(|entry| put(Part::Plugin, entry.key.as_str().into(), &entry.node)),

@@ -13,6 +13,7 @@ use http::{HeaderName, HeaderValue, Method, StatusCode};
 use ipnet::IpNet;
 use witgate_runtime::{Isolation, Origin, WasiDirectory};
 
+use super::shape::Located;
 use super::{Contents, Location};
 
 /// A whole configuration file, without the parts that other crates own (`[chrome]`).
@@ -26,6 +27,8 @@ pub struct Config {
     pub routes: Vec<Route>,
     /// `[upstream.NAME]`
     pub upstreams: BTreeMap<Arc<str>, Upstream>,
+    /// `[keyvalue.NAME]`, and `default`, which needs no table.
+    pub stores: BTreeMap<Arc<str>, KeyValueStore>,
     /// `[plugin.NAME]`
     pub plugins: BTreeMap<Arc<str>, Plugin>,
     /// `[admin]`: absent, there is no admin listener.
@@ -365,6 +368,12 @@ pub struct Grant {
     pub http_client: Option<HttpClientGrant>,
     /// `wasi = { env = { … }, directories = [ … ], config = { … } }`
     pub wasi: WasiGrant,
+    /// `keyvalue = { store = "NAME" }`: a store that it may use.
+    pub keyvalue: Option<KeyValueGrant>,
+    /// `metrics = { series = 100 }`: numbers that it may count.
+    pub metrics: Option<CustomMetricsGrant>,
+    /// `secrets = { NAME = "${file:…}" }`: what it may ask for by name.
+    pub secrets: Vec<(Box<str>, Secret)>,
     /// The keys that are written, dotted (`http-client`, `wasi.env`), with their places: to compare them with what the
     /// component imports.
     pub written: Vec<(String, Location)>,
@@ -417,6 +426,74 @@ pub struct HttpClientGrant {
     pub body_size: usize,
     /// `concurrency`: requests under way at once, on each worker, and as many again that wait. Default 16.
     pub concurrency: usize,
+}
+
+/// `grant.keyvalue`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyValueGrant {
+    /// `store`: a name of [`Config::stores`], and its place. Default: the one in memory.
+    pub store: Option<Located<String>>,
+    /// `shared`: keys are those of all plugins with the same name here, and not the plugin's own.
+    pub shared: Option<Arc<str>>,
+    /// `value-size`: bytes of a value. Default `64KiB`, at most `1MiB`.
+    pub value_size: usize,
+    /// `operations`: `"read-write"` (default) or `"read"`.
+    pub read_only: bool,
+}
+
+/// `grant.metrics`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CustomMetricsGrant {
+    /// `series`: how many series it may have, over all workers. Default 100.
+    pub series: usize,
+}
+
+/// `[keyvalue.NAME]`
+#[derive(Debug, Clone)]
+pub struct KeyValueStore {
+    /// `kind`, with its keys.
+    pub kind: KeyValueKind,
+    /// Where the table stands in the file.
+    pub location: Location,
+}
+
+/// `kind`
+#[derive(Debug, Clone)]
+pub enum KeyValueKind {
+    /// `"memory"`: gone with the process.
+    Memory {
+        /// `size`: bytes. Default `64MiB`.
+        size: usize,
+    },
+    /// `"file"`: outlives the process.
+    File {
+        /// `path`: a relative one starts at the configuration file's directory. Made when it is missing.
+        path: PathBuf,
+        /// `size`: bytes, which are also held in memory. Default `64MiB`.
+        size: usize,
+    },
+    /// `"redis"`: shared with other machines.
+    Redis(Box<RedisStore>),
+}
+
+/// A store in Redis or Valkey. Its `Debug` leaves the connection out.
+#[derive(Clone)]
+pub struct RedisStore {
+    /// `url`, `username` and `password`. Holds secrets: never log it.
+    pub connection: redis::ConnectionInfo,
+    /// `timeout`: for all calls of one hook call together, and for a connection. Default `1s`.
+    pub timeout: Duration,
+    /// `prefix`: what every key there starts with. Default `witgate`.
+    pub prefix: Arc<str>,
+}
+
+impl fmt::Debug for RedisStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RedisStore")
+            .field("timeout", &self.timeout)
+            .field("prefix", &self.prefix)
+            .finish_non_exhaustive()
+    }
 }
 
 /// `[plugin.NAME.limits]`

@@ -140,6 +140,9 @@ fn read_grant(section: &mut Section<'_>) -> Option<Grant> {
     Some(Grant {
         files,
         http_client,
+        keyvalue: section.optional("keyvalue", table(super::keyvalue::read_grant)),
+        metrics: section.optional("metrics", table(super::metrics_grant::read)),
+        secrets: section.default("secrets", Vec::new(), table(super::secrets_grant::read)),
         wasi,
         written,
     })

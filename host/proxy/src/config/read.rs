@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::model::{Config, Listener};
+use super::model::{Config, KeyValueStore, Listener};
 use super::route::Names;
 use super::shape::{Located, named, table, tables};
 use super::{Contents, Document, Item, Problem, Problems, Section};
-use super::{admin, listener, plugin, route, route_check, server, upstream};
+use super::{admin, keyvalue, listener, plugin, route, route_check, server, upstream};
 
 impl Config {
     /// Reads a file that holds nothing but what this crate knows. The second value holds the warnings.
@@ -42,6 +42,13 @@ impl Config {
                 Some((name.to_owned(), upstream::read(section)))
             }),
         );
+        let stores = root.default(
+            "keyvalue",
+            Vec::new(),
+            named("keyvalue", |name, section| {
+                Some((name.to_owned(), keyvalue::read(section)))
+            }),
+        );
         let plugins = root.default(
             "plugin",
             Vec::new(),
@@ -59,6 +66,7 @@ impl Config {
             plugins: plugins.iter().map(|(name, _)| name.clone()).collect(),
         };
         check_listeners(root, &declared);
+        keyvalue::check(reader, &stores, &plugins);
         let routes = read_routes(root, &names);
         if reader.has_errors() {
             return None;
@@ -74,6 +82,7 @@ impl Config {
             listeners,
             routes,
             upstreams: complete(upstreams),
+            stores: with_default(root, complete(stores)),
             plugins: complete(plugins),
             admin,
         };
@@ -87,6 +96,20 @@ fn complete<T>(declared: Vec<(String, Option<T>)>) -> BTreeMap<Arc<str>, T> {
         .into_iter()
         .filter_map(|(name, value)| Some((Arc::from(name), value?)))
         .collect()
+}
+
+fn with_default(
+    root: &Section<'_>,
+    mut stores: BTreeMap<Arc<str>, KeyValueStore>,
+) -> BTreeMap<Arc<str>, KeyValueStore> {
+    let default = || KeyValueStore {
+        kind: keyvalue::default_kind(),
+        location: root.location(),
+    };
+    stores
+        .entry(keyvalue::DEFAULT_STORE.into())
+        .or_insert_with(default);
+    stores
 }
 
 fn report_no_listener(root: &Section<'_>) {
@@ -254,7 +277,7 @@ mod tests {
         assert_eq!(cdp.hosts, hosts);
         assert_eq!(cdp.path, PathPattern::Prefix("/json".into()));
         assert_eq!(cdp.strip_prefix.as_deref(), Some("/json"));
-        assert_eq!(cdp.plugins, ["close".into(), "token".into()]);
+        assert_eq!(cdp.plugins, ["close", "token"].map(Arc::<str>::from));
         assert!(matches!(&cdp.destination, Destination::Upstream(name) if &**name == "chromium"));
         assert_eq!((&*health.name, health.listener), ("health", 1));
         let Destination::Reply(reply) = &health.destination else {

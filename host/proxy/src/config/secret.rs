@@ -26,7 +26,7 @@ const SECRET_WORDS: [&str; 9] = [
 const HARMLESS_ENDINGS: [&str; 4] = ["name", "file", "path", "header"];
 
 /// Tables whose keys are names that the operator chose.
-const TABLES_OF_NAMES: [&str; 2] = ["plugin", "upstream"];
+const TABLES_OF_NAMES: [&str; 3] = ["keyvalue", "plugin", "upstream"];
 
 /// The text, equally long, with each secret in it overwritten by asterisks; references and quotation marks stay.
 pub(super) fn overwritten(text: &str, root: &DeTable<'_>) -> String {

@@ -71,7 +71,8 @@ impl Collector for Metrics {
                     .encode_gauge(&u64::from(healthy))?;
             }
         }
-        plugins(&mut encoder, &mut series)
+        plugins(&mut encoder, &mut series)?;
+        super::custom::encode(&mut encoder, &series.custom.series())
     }
 }
 

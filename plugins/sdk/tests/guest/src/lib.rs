@@ -1,13 +1,16 @@
 //! Does what the header `x-do` of the request says. Each word is one promise of the SDK.
 
 use std::cell::Cell;
+use std::time::Duration;
 
 use serde::Deserialize;
+use witgate_plugin::metrics::{self, Counter, Gauge, Histogram};
 use witgate_plugin::{
     CompletionHook, ConfigErrors, Exchange, Failure, File, Plugin, Reply, Request, RequestHook,
     RequestVerdict, Response, ResponseHook, ResponseVerdict, Summary, Transform, Whole, buffer,
     clock, debug, error, info, stream, trace, trailers, warn,
 };
+use witgate_plugin::{keyvalue, secrets};
 
 /// The configuration.
 #[derive(Deserialize)]
@@ -69,6 +72,29 @@ impl Transform for Repeat {
         );
         Ok(b"end".to_vec())
     }
+}
+
+/// Every call of a store, one outcome a line.
+fn keep() -> Result<String, keyvalue::Error> {
+    let minute = Duration::from_secs(60);
+    let outcomes = [
+        format!("{:?}", keyvalue::get("seen")?),
+        keyvalue::increment("seen", 2)?.to_string(),
+        keyvalue::increment_for("window", 1, minute)?.to_string(),
+        format!("{:?}", keyvalue::set("a", "1")?),
+        format!("{:?}", keyvalue::set_for("b", "2", minute)?),
+        keyvalue::compare_and_set("a", Some(b"1"), "3", Some(minute))?.to_string(),
+        keyvalue::compare_and_set("a", None, "4", None)?.to_string(),
+        keyvalue::delete("b")?.to_string(),
+    ];
+    Ok(outcomes.join("\n"))
+}
+
+fn measure() -> Result<(), metrics::Error> {
+    Counter::new("seen", &[("kind", "fox")])?.add(2);
+    Gauge::new("depth", &[])?.set(1.5);
+    Histogram::new("size", &[], &[1.0])?.observe(3.0);
+    Ok(())
 }
 
 /// Everything that can be read in a hook, one fact a line.
@@ -168,6 +194,14 @@ impl RequestHook for Guest {
                 trace!("trace");
             }
             "panic" => panic!("asked to in a request"),
+            "keep" => return Ok(RequestVerdict::Answer(Reply::new(200).text(keep()?))),
+            "measure" => measure()?,
+            "secret" => {
+                let secret = secrets::get("key")?;
+                return Ok(RequestVerdict::Answer(
+                    Reply::new(200).text(secret.len().to_string()),
+                ));
+            }
             "stream" => return Ok(RequestVerdict::transform(stream(shout))),
             "hold" => return Ok(RequestVerdict::hold(buffer(8, shout))),
             "whole" => {

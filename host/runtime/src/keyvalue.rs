@@ -1,0 +1,271 @@
+//! Values that outlive an instance: what a plugin may do with a store, and which keys there are its own.
+//!
+//! This crate has the store in memory; those that need a file or a network come with the grant, as a [`KeyValue`].
+//!
+//! wasmtime has a crate for the standard's `wasi:keyvalue`, which is not used here: its one store is a map that lives
+//! and dies with an instance, so that neither workers nor the exchanges of a recycled instance could share anything,
+//! and it knows no time to live and no bound.
+
+mod memory;
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use wasmtime::{Result, bail};
+
+pub use memory::{Change, MemoryStore, Stored};
+
+use crate::bindings::keyvalue::{Error, Host};
+use crate::instance::{Phase, State};
+
+/// Longest key, in bytes: a digest, a token or a path fits, and an index of keys stays small.
+pub const MAX_KEY: usize = 256;
+
+/// Largest value that may be granted, in bytes. Every store takes one of these into an empty part of it.
+pub const MAX_VALUE: usize = 1 << 20;
+
+/// Longest time to live. Also keeps sums of times far from their end.
+const MAX_TTL: Duration = Duration::from_secs(10 * 366 * 24 * 60 * 60);
+
+/// A store, shared by all workers and by the plugins that it is granted to. Keys come with their namespace.
+///
+/// Each operation is one step: no other comes between its reading and its writing, whichever worker calls.
+pub trait KeyValue: fmt::Debug + Send + Sync {
+    /// How long the calls of one hook call may wait together; `None` when every answer is [`Now`](Answer::Now).
+    fn timeout(&self) -> Option<Duration>;
+
+    /// The value, if there is one.
+    fn get(&self, key: &str) -> Answer<Option<Bytes>>;
+
+    /// Sets a value.
+    fn set(&self, key: &str, value: Bytes, ttl: Option<Duration>) -> Answer<()>;
+
+    /// Deletes a key, and says whether it was there.
+    fn delete(&self, key: &str) -> Answer<bool>;
+
+    /// Adds to a number, and gives the sum. The time to live is for a key that was not there.
+    fn increment(&self, key: &str, by: i64, ttl: Option<Duration>) -> Answer<i64>;
+
+    /// Sets a value in place of the expected one, and says whether that was there.
+    fn compare_and_set(
+        &self,
+        key: &str,
+        expected: Option<Bytes>,
+        value: Bytes,
+        ttl: Option<Duration>,
+    ) -> Answer<bool>;
+}
+
+/// What a store says.
+pub enum Answer<T> {
+    /// At once.
+    Now(Result<T, KeyValueError>),
+    /// When it is awaited. The caller bounds the time; dropping the future gives up the wait, not what is under way.
+    Later(Pin<Box<dyn Future<Output = Result<T, KeyValueError>> + Send>>),
+}
+
+/// Why a store did nothing.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum KeyValueError {
+    /// What is stored is no integer, or the sum would not be one of 64 bits.
+    #[error("what is stored is no 64-bit integer, or the sum would be none")]
+    NotANumber,
+    /// No room.
+    #[error("the store is full")]
+    Full,
+    /// Not reached, not in time, or not writable.
+    #[error("the store is not available: {0}")]
+    Unavailable(String),
+}
+
+/// `grant.keyvalue`: leave to use a store.
+#[derive(Debug, Clone)]
+pub struct KeyValueGrant {
+    /// The store.
+    pub store: Arc<dyn KeyValue>,
+    /// What stands before each key in the store, so that plugins do not meet: `plugin:NAME:` or `shared:NAME:`.
+    pub namespace: Arc<str>,
+    /// Bytes of a value, at most [`MAX_VALUE`].
+    pub value_size: usize,
+    /// Without `set`, `delete`, `increment` and `compare-and-set`.
+    pub read_only: bool,
+}
+
+/// The grant as one instance has it.
+#[derive(Debug, Default)]
+pub(crate) struct Lent {
+    grant: Option<KeyValueGrant>,
+    /// In the present call.
+    waited: Duration,
+}
+
+impl Lent {
+    pub(crate) fn new(grant: Option<KeyValueGrant>) -> Self {
+        Self {
+            grant,
+            waited: Duration::ZERO,
+        }
+    }
+
+    /// A call of the guest begins.
+    pub(crate) fn begin(&mut self) {
+        self.waited = Duration::ZERO;
+    }
+
+    fn get(&self, key: &str) -> Result<Answer<Option<Bytes>>, Error> {
+        let grant = self.grant.as_ref().ok_or(Error::NotGranted)?;
+        Ok(grant.store.get(&grant.name(key)?))
+    }
+
+    fn set(&self, key: &str, value: Vec<u8>, ttl: Option<u64>) -> Result<Answer<()>, Error> {
+        let grant = self.writable()?;
+        let (key, value) = (grant.name(key)?, grant.value(value)?);
+        Ok(grant.store.set(&key, value, time_to_live(ttl)))
+    }
+
+    fn delete(&self, key: &str) -> Result<Answer<bool>, Error> {
+        let grant = self.writable()?;
+        Ok(grant.store.delete(&grant.name(key)?))
+    }
+
+    fn increment(&self, key: &str, by: i64, ttl: Option<u64>) -> Result<Answer<i64>, Error> {
+        let grant = self.writable()?;
+        let key = grant.name(key)?;
+        Ok(grant.store.increment(&key, by, time_to_live(ttl)))
+    }
+
+    fn compare_and_set(
+        &self,
+        key: &str,
+        expected: Option<Vec<u8>>,
+        value: Vec<u8>,
+        ttl: Option<u64>,
+    ) -> Result<Answer<bool>, Error> {
+        let grant = self.writable()?;
+        let (key, value) = (grant.name(key)?, grant.value(value)?);
+        let expected = expected.map(Bytes::from);
+        let ttl = time_to_live(ttl);
+        Ok(grant.store.compare_and_set(&key, expected, value, ttl))
+    }
+
+    fn writable(&self) -> Result<&KeyValueGrant, Error> {
+        let grant = self.grant.as_ref().ok_or(Error::NotGranted)?;
+        match grant.read_only {
+            true => Err(Error::NotGranted),
+            false => Ok(grant),
+        }
+    }
+}
+
+impl KeyValueGrant {
+    /// The key as the store knows it.
+    fn name(&self, key: &str) -> Result<String, Error> {
+        match (1..=MAX_KEY).contains(&key.len()) {
+            true => Ok([&self.namespace, key].concat()),
+            false => Err(Error::InvalidKey),
+        }
+    }
+
+    fn value(&self, value: Vec<u8>) -> Result<Bytes, Error> {
+        match value.len() <= self.value_size {
+            true => Ok(value.into()),
+            false => Err(Error::TooLarge(self.value_size as u64)),
+        }
+    }
+}
+
+fn time_to_live(ttl: Option<u64>) -> Option<Duration> {
+    ttl.map(|ms| Duration::from_millis(ms.max(1)).min(MAX_TTL))
+}
+
+impl From<KeyValueError> for Error {
+    fn from(error: KeyValueError) -> Self {
+        match error {
+            KeyValueError::NotANumber => Self::NotANumber,
+            KeyValueError::Full => Self::Full,
+            KeyValueError::Unavailable(why) => Self::Unavailable(why),
+        }
+    }
+}
+
+impl State {
+    fn lent(&self) -> Result<&Lent> {
+        match self.phase {
+            Phase::Other(call @ ("start" | "configure" | "config-schema")) => {
+                bail!("stores are used in hooks and transforms, not in {call}")
+            }
+            _ => Ok(&self.keyvalue),
+        }
+    }
+
+    /// Waits for an answer, as long as the call may still wait. None of it counts as run time.
+    async fn in_time<T>(&mut self, answer: Result<Answer<T>, Error>) -> Result<T, Error> {
+        let future = match answer? {
+            Answer::Now(answer) => return answer.map_err(Error::from),
+            Answer::Later(future) => future,
+        };
+        let grant = self.keyvalue.grant.as_ref();
+        let timeout = grant.and_then(|grant| grant.store.timeout());
+        let left = timeout
+            .unwrap_or_default()
+            .saturating_sub(self.keyvalue.waited);
+        let started = Instant::now();
+        let answered = {
+            let _time_stands_still = self.stopwatch.wait();
+            tokio::time::timeout(left, future).await
+        };
+        self.keyvalue.waited += started.elapsed();
+        match answered {
+            Ok(answer) => answer.map_err(Error::from),
+            Err(_) => Err(Error::Unavailable("no answer in time".into())),
+        }
+    }
+}
+
+impl Host for State {
+    async fn get(&mut self, key: String) -> Result<Result<Option<Vec<u8>>, Error>> {
+        let answer = self.lent()?.get(&key);
+        let value = self.in_time(answer).await;
+        Ok(value.map(|value| value.map(Vec::from)))
+    }
+
+    async fn set(
+        &mut self,
+        key: String,
+        value: Vec<u8>,
+        ttl: Option<u64>,
+    ) -> Result<Result<(), Error>> {
+        let answer = self.lent()?.set(&key, value, ttl);
+        Ok(self.in_time(answer).await)
+    }
+
+    async fn delete(&mut self, key: String) -> Result<Result<bool, Error>> {
+        let answer = self.lent()?.delete(&key);
+        Ok(self.in_time(answer).await)
+    }
+
+    async fn increment(
+        &mut self,
+        key: String,
+        by: i64,
+        ttl: Option<u64>,
+    ) -> Result<Result<i64, Error>> {
+        let answer = self.lent()?.increment(&key, by, ttl);
+        Ok(self.in_time(answer).await)
+    }
+
+    async fn compare_and_set(
+        &mut self,
+        key: String,
+        expected: Option<Vec<u8>>,
+        value: Vec<u8>,
+        ttl: Option<u64>,
+    ) -> Result<Result<bool, Error>> {
+        let answer = self.lent()?.compare_and_set(&key, expected, value, ttl);
+        Ok(self.in_time(answer).await)
+    }
+}
