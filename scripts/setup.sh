@@ -45,6 +45,30 @@ set_up_rust() {
     done
 }
 
+# What makes the standard components of the tests: cargo for WASI, jco, and componentize-py.
+set_up_wasi_http() {
+    if ! rustup target list --installed | grep -qx wasm32-wasip2; then
+        say "adding the wasm32-wasip2 target"
+        rustup target add wasm32-wasip2 || fail "components of wasi:http cannot be built without that target"
+    fi
+    local node="$PWD/tests/clients/.venv/bin"
+    cd tests/wasi-http/python
+    if ! cmp -s requirements.txt .venv/installed; then
+        say "installing componentize-py into tests/wasi-http/python/.venv"
+        rm -rf .venv
+        python3 -m venv .venv
+        .venv/bin/pip install --quiet --disable-pip-version-check --requirement requirements.txt
+        cp requirements.txt .venv/installed
+    fi
+    cd ../javascript
+    if ! cmp -s package-lock.json node_modules/.installed; then
+        say "installing jco into tests/wasi-http/javascript/node_modules"
+        PATH="$node:$PATH" npm ci --ignore-scripts --loglevel=error
+        cp package-lock.json node_modules/.installed
+    fi
+    cd ../../..
+}
+
 set_up_chromium() {
     have chromium || have chromium-browser || have google-chrome-stable || install_packages chromium chromium-sandbox
 }
@@ -104,6 +128,7 @@ test)
     set_up_chromium || fail "the tests drive a real Chromium: install it and try again"
     set_up_systemd || fail "the tests verify units with systemd-analyze: install systemd and try again"
     set_up_clients
+    set_up_wasi_http
     set_up_manifests
     ;;
 *)

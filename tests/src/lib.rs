@@ -21,6 +21,7 @@ pub mod redis;
 pub mod site;
 pub mod upstream;
 pub mod wait;
+pub mod wasi_http;
 pub mod witgate;
 
 pub use upstream::Upstream;

@@ -13,6 +13,7 @@ use http_body::{Body as _, Frame, SizeHint};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep, timeout};
+use witgate_runtime::wasi_http::{HttpBody, HttpError, WasiBody};
 use witgate_runtime::{
     BodyTransform, Exchange, Finished, HeldEnd, PluginFailure, Reply, admitted_trailers,
 };
@@ -33,6 +34,10 @@ enum Kind {
     Stream(Stream),
     File(FileBody),
     Transformed(Box<Transformed>),
+    /// Of a component's response.
+    Component(Box<Written>),
+    /// Of a request that a middleware passes on.
+    Onward(WasiBody),
 }
 
 /// Why a body ended before its end.
@@ -48,6 +53,8 @@ pub(crate) enum BodyError {
     Plugin(#[from] PluginFailure),
     #[error("{0}")]
     File(#[from] std::io::Error),
+    #[error("{0}")]
+    Onward(#[from] HttpError),
 }
 
 /// What became of a body that was held back.
@@ -121,6 +128,17 @@ impl Body {
             progress: None,
             lease,
         }))
+    }
+
+    /// The body of a component's response, bounded in how long it may pause.
+    pub(crate) fn component(body: HttpBody, pause: Duration) -> Self {
+        let pause = Pause::new(pause);
+        Self(Kind::Component(Box::new(Written { body, pause })))
+    }
+
+    /// The body of a request that a middleware passes on.
+    pub(crate) fn onward(body: WasiBody) -> Self {
+        Self(Kind::Onward(body))
     }
 
     /// The same body, passed through a plugin.
@@ -250,6 +268,8 @@ impl http_body::Body for Body {
             Kind::Stream(stream) => stream.poll_frame(cx),
             Kind::File(file) => Poll::Ready(file.next().map(|bytes| Ok(Frame::data(bytes?)))),
             Kind::Transformed(transformed) => transformed.poll_frame(cx),
+            Kind::Component(written) => written.poll_frame(cx),
+            Kind::Onward(body) => Pin::new(body).poll_frame(cx).map_err(BodyError::from),
         }
     }
 
@@ -259,6 +279,8 @@ impl http_body::Body for Body {
             Kind::Trailed(whole) => whole.0.is_none() && whole.1.is_none(),
             Kind::Stream(stream) => stream.incoming.is_end_stream(),
             Kind::File(file) => file.is_end(),
+            Kind::Component(written) => written.body.is_end_stream(),
+            Kind::Onward(body) => body.is_end_stream(),
             Kind::Transformed(transformed) => {
                 matches!(transformed.step, Step::Ended) && transformed.trailers.is_none()
             }
@@ -273,6 +295,8 @@ impl http_body::Body for Body {
             Kind::Stream(stream) => stream.incoming.size_hint(),
             Kind::File(file) => SizeHint::with_exact(file.left()),
             Kind::Trailed(_) | Kind::Transformed(_) => SizeHint::default(),
+            Kind::Component(written) => written.body.size_hint(),
+            Kind::Onward(body) => body.size_hint(),
         }
     }
 }
@@ -355,6 +379,27 @@ impl Stream {
             _ => {}
         }
         Ok(frame)
+    }
+}
+
+/// A body that a component writes.
+#[derive(Debug)]
+struct Written {
+    body: HttpBody,
+    pause: Pause,
+}
+
+impl Written {
+    fn poll_frame(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(cx) else {
+            ready!(self.pause.poll_over(cx));
+            return Poll::Ready(Some(Err(BodyError::Stalled(self.pause.limit))));
+        };
+        self.pause.ended();
+        Poll::Ready(frame.map(|frame| Ok(frame?)))
     }
 }
 

@@ -5,7 +5,7 @@
 //! ([`Completions`]), so that no client waits for a completion hook.
 
 use std::cell::{Cell, RefCell};
-use std::ops::Deref;
+use std::ops::{Deref, DerefMut};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -40,14 +40,17 @@ pub(crate) struct Kept {
 
 impl Kept {
     /// For an exchange on a route with plugins; without, there is nothing to keep.
-    pub(crate) fn new(chain: &[Link], queue: &Rc<Completions>) -> Option<Rc<Self>> {
-        if chain.is_empty() {
-            return None;
-        }
-        let plugins = chain.iter().map(|link| &link.plugin).enumerate().rev();
-        let told = plugins.filter(|(_, plugin)| plugin.plugin().hooks().completion);
+    pub(crate) fn new<'a>(
+        chain: impl Iterator<Item = &'a Link>,
+        queue: &Rc<Completions>,
+    ) -> Option<Rc<Self>> {
+        let mut chain = chain.map(|link| &link.plugin).enumerate().peekable();
+        chain.peek()?;
+        let told = chain.filter(|(_, plugin)| plugin.plugin().hooks().completion);
+        let mut plugins: Vec<_> = told.map(|(at, plugin)| (at, plugin.clone())).collect();
+        plugins.reverse();
         Some(Rc::new(Self {
-            plugins: told.map(|(at, plugin)| (at, plugin.clone())).collect(),
+            plugins,
             told: Cell::new(0),
             answered_by: RefCell::default(),
             exchange: RefCell::default(),
@@ -142,6 +145,12 @@ impl Deref for Parked<'_> {
 
     fn deref(&self) -> &Exchange {
         self.exchange.as_ref().expect("it is taken at the end only")
+    }
+}
+
+impl DerefMut for Parked<'_> {
+    fn deref_mut(&mut self) -> &mut Exchange {
+        self.exchange.as_mut().expect("it is taken at the end only")
     }
 }
 

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread::{self, available_parallelism};
 
+use witgate_runtime::wasi_http::{HttpComponent, is_wasi_http};
 use witgate_runtime::{Component, LoadError, Runtime, digest_of};
 
 use crate::config::{self, ComponentSource, Config, Problem};
@@ -28,6 +29,46 @@ pub(crate) struct Loader<'a> {
     pub(crate) previous: Option<&'a Generation>,
     pub(crate) runtime: &'a Runtime,
     pub(crate) builtins: Builtins,
+}
+
+/// A compiled component, by what it exports.
+#[derive(Debug, Clone)]
+pub(crate) enum Code {
+    Hooks(Arc<Component>),
+    WasiHttp(Arc<HttpComponent>),
+}
+
+impl Code {
+    fn load(runtime: &Runtime, bytes: &[u8]) -> Result<Self, LoadError> {
+        match is_wasi_http(bytes) {
+            true => HttpComponent::load(runtime, bytes).map(|it| Self::WasiHttp(Arc::new(it))),
+            false => Component::load(runtime, bytes).map(|it| Self::Hooks(Arc::new(it))),
+        }
+    }
+
+    fn digest(&self) -> &[u8; 32] {
+        match self {
+            Self::Hooks(component) => component.digest(),
+            Self::WasiHttp(component) => component.digest(),
+        }
+    }
+
+    /// The interfaces that it imports, with their versions.
+    pub(crate) fn imports(&self) -> &[String] {
+        match self {
+            Self::Hooks(component) => component.imports(),
+            Self::WasiHttp(component) => component.imports(),
+        }
+    }
+
+    /// Whether both are one, loaded once.
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Hooks(this), Self::Hooks(other)) => Arc::ptr_eq(this, other),
+            (Self::WasiHttp(this), Self::WasiHttp(other)) => Arc::ptr_eq(this, other),
+            (Self::Hooks(_), Self::WasiHttp(_)) | (Self::WasiHttp(_), Self::Hooks(_)) => false,
+        }
+    }
 }
 
 /// A component to be loaded. Plugins that want the same share it.
@@ -53,7 +94,7 @@ impl Loader<'_> {
         &self,
         config: &Config,
         reread: Reread<'_>,
-    ) -> Vec<Result<Arc<Component>, Box<Problem>>> {
+    ) -> Vec<Result<Code, Box<Problem>>> {
         let kept = |plugin: &config::Plugin| match reread {
             Reread::Only(these) if !these.contains(&plugin.name) => {
                 self.previous?.component_of(&plugin.name).cloned()
@@ -82,11 +123,9 @@ impl Loader<'_> {
         config.plugins.values().map(of).collect()
     }
 
-    fn component(&self, wanted: &Wanted<'_>) -> Result<Arc<Component>, Unusable> {
+    fn component(&self, wanted: &Wanted<'_>) -> Result<Code, Unusable> {
         let load = |bytes: &[u8]| {
-            Component::load(self.runtime, bytes)
-                .map(Arc::new)
-                .map_err(|e| Unusable::Unfit(Arc::new(e)))
+            Code::load(self.runtime, bytes).map_err(|e| Unusable::Unfit(Arc::new(e)))
         };
         let previous = self.previous.into_iter();
         let mut running = previous.flat_map(|old| old.components_from(wanted.source));

@@ -54,6 +54,7 @@ mod secrets_grant;
 mod server;
 mod upstream;
 mod wasi_grant;
+mod wasi_http_limits;
 
 mod http_shape;
 pub mod shape;

@@ -17,6 +17,7 @@ use crate::connection::Context;
 use crate::failure::{Failure, Side};
 use crate::head::{self, remove_hop_by_hop};
 use crate::reply;
+use crate::standard;
 use crate::trailers;
 use crate::tunnel::{self, Granted};
 use crate::upgrade_limits::Permit;
@@ -115,38 +116,10 @@ async fn live(
         },
     });
 
-    let kept = Kept::new(&route.chain, &worker.completions);
-    entry.kept = kept.clone();
-    let kept = kept.as_deref();
+    entry.kept = Kept::new(route.links(), &worker.completions);
 
-    // The chain forward, and what it leads to.
-    let (exchange, mut body, forward) = chain::forward(&route.chain, exchange, body).await;
-    if let Some(kept) = kept {
-        kept.tell_first(forward.told(&route.chain));
-    }
-    let (passed, exchange, response) = match forward {
-        Forward::Passed => {
-            let exchange = Parked::new(exchange, kept);
-            let arrived = arrive(context, route, &exchange, &mut body, upgradable, entry).await;
-            (route.chain.len(), exchange.into_inner(), arrived)
-        }
-        Forward::Answered { at, response } => {
-            route.chain[at].note_answer(kept);
-            (at, exchange, Ok(*response))
-        }
-        Forward::Failed { failure, .. } => {
-            worker.discard(body);
-            entry.keep(exchange);
-            return Err(failure);
-        }
-    };
-    worker.discard(body);
-    // A destination's failure passes back through the hooks as the response that it is.
-    let response = response.unwrap_or_else(|failure| fail(entry, &failure));
-
-    // The chain back.
-    let passed = &route.chain[..passed];
-    let (exchange, mut response) = chain::back(passed, exchange, response, kept).await;
+    let passed = pass(context, route, 0, exchange, body, upgradable, entry).await;
+    let (exchange, mut response) = passed;
     if let Ok(response) = &mut response {
         trailers::settle(response, &exchange.request.extensions);
     }
@@ -154,7 +127,67 @@ async fn live(
     response
 }
 
-/// The end of the chain: an upstream, a fixed reply, or nobody. Takes the body if it is wanted.
+/// The chain forward, what it leads to, and the chain back. A middleware divides the chain: what is behind it, it calls
+/// itself; `part` counts those that were passed.
+async fn pass(
+    context: &Context,
+    route: &WorkerRoute,
+    part: usize,
+    exchange: Box<Exchange>,
+    body: Body,
+    upgradable: bool,
+    entry: &mut Entry,
+) -> (Box<Exchange>, Result<Response<Body>, Failure>) {
+    let worker = &context.worker;
+    let (links_before, chain, middleware) = route.part(part);
+    let kept = entry.kept.clone();
+    let kept = kept.as_deref();
+
+    // The chain forward, and what it leads to.
+    let (exchange, mut body, forward) = chain::forward(chain, exchange, body).await;
+    if let Some(kept) = kept {
+        kept.tell_first(links_before + forward.told(chain));
+    }
+    let (passed, exchange, response) = match (forward, middleware) {
+        (Forward::Passed, None) => {
+            // What a middleware passes on is not the client's exchange, which is parked already.
+            let exchange = Parked::new(exchange, kept.filter(|_| part == 0));
+            let arrived = arrive(context, route, &exchange, &mut body, upgradable, entry).await;
+            (chain.len(), exchange.into_inner(), arrived)
+        }
+        (Forward::Passed, Some(middleware)) => {
+            let mut exchange = Parked::new(exchange, kept.filter(|_| part == 0));
+            let rest = async |exchange, body| {
+                // Boxed, because it is this function again.
+                let rest = Box::pin(pass(context, route, part + 1, exchange, body, false, entry));
+                let (exchange, response) = rest.await;
+                (
+                    exchange,
+                    response.unwrap_or_else(|failure| fail(entry, &failure)),
+                )
+            };
+            let called = standard::through(middleware, &mut exchange, &mut body, context, rest);
+            let called = called.await;
+            (chain.len(), exchange.into_inner(), called)
+        }
+        (Forward::Answered { at, response }, _) => {
+            chain[at].note_answer(kept);
+            (at, exchange, Ok(*response))
+        }
+        (Forward::Failed { failure, .. }, _) => {
+            worker.discard(body);
+            return (exchange, Err(failure));
+        }
+    };
+    worker.discard(body);
+    // A destination's failure passes back through the hooks as the response that it is.
+    let response = response.unwrap_or_else(|failure| fail(entry, &failure));
+
+    // The chain back.
+    chain::back(&chain[..passed], exchange, response, kept).await
+}
+
+/// The end of the chain: an upstream, a component, a fixed reply, or nobody. Takes the body if it is wanted.
 async fn arrive(
     context: &Context,
     route: &WorkerRoute,
@@ -163,10 +196,13 @@ async fn arrive(
     upgradable: bool,
     entry: &mut Entry,
 ) -> Result<Response<Body>, Failure> {
+    if let Some(component) = &route.component {
+        return standard::handle(component, exchange, body, context).await;
+    }
     let upstream = match (&route.destination, &route.upstream) {
         (Destination::Reply(fixed), _) => return Ok(reply::fixed(fixed)),
         (Destination::Upstream(_), Some(upstream)) => upstream,
-        (Destination::Upstream(_) | Destination::Plugins, _) => {
+        (_, _) => {
             return Err(Failure::client(
                 StatusCode::NOT_FOUND,
                 "no plugin of the route answered, and it has no upstream",

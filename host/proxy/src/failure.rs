@@ -165,6 +165,9 @@ impl Failure {
             BodyError::File(error) => {
                 Self::host(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())
             }
+            BodyError::Onward(error) => Self::plugin(format!(
+                "a middleware did not pass a whole request body on: {error}"
+            )),
         }
     }
 
@@ -178,9 +181,11 @@ impl Failure {
             BodyError::File(error) => {
                 Self::host(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())
             }
-            BodyError::Read(_) | BodyError::TooLarge(_) => Self::bad_gateway(format!(
-                "the upstream's body is malformed or cut off: {error}"
-            )),
+            BodyError::Read(_) | BodyError::TooLarge(_) | BodyError::Onward(_) => {
+                Self::bad_gateway(format!(
+                    "the upstream's body is malformed or cut off: {error}"
+                ))
+            }
         }
     }
 }

@@ -1,5 +1,7 @@
 //! One immutable, fully built configuration: every component compiled, every plugin's configuration accepted.
 
+mod wasi_http;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::PathBuf;
@@ -7,11 +9,12 @@ use std::sync::Arc;
 
 use cap_std::ambient_authority;
 use cap_std::fs::Dir;
+use witgate_runtime::wasi_http::HttpPlugin;
 use witgate_runtime::{
     Component, CustomMetrics, HttpGrant, Limits, Plugin, Runtime, StartError, WasiGrant,
 };
 
-use crate::components::{Loader, Reread};
+use crate::components::{Code, Loader, Reread};
 use crate::config::{self, Change, ComponentSource, Config, OnFailure, Part, Problem, Problems};
 use crate::file::Mount;
 use crate::grants::{self, Lendable};
@@ -43,6 +46,8 @@ pub struct Generation {
     pub(crate) config: Config,
     pub(crate) router: Router,
     pub(crate) plugins: BTreeMap<Arc<str>, Loaded>,
+    /// Those that are components of `wasi:http`.
+    pub(crate) http_plugins: BTreeMap<Arc<str>, Arc<HttpPlugin>>,
     pub(crate) upstreams: BTreeMap<Arc<str>, Arc<Shared>>,
     /// By route.
     pub(crate) upgrades: Vec<Arc<UpgradeLimits>>,
@@ -50,7 +55,7 @@ pub struct Generation {
     /// What plugins count, of this generation and all others.
     pub(crate) custom_metrics: Arc<CustomMetrics>,
     warnings: Problems,
-    components: BTreeMap<Arc<str>, (ComponentSource, Arc<Component>)>,
+    components: BTreeMap<Arc<str>, (ComponentSource, Code)>,
     /// How many workers there are, whatever this configuration says: they are those of the first generation.
     workers: usize,
 }
@@ -158,6 +163,7 @@ impl Generation {
             metrics: &custom_metrics,
         };
         let mut plugins = BTreeMap::new();
+        let mut http_plugins = BTreeMap::new();
         let mut used = BTreeMap::new();
         // Workers that serve already get their instances made; others make them side by side, of which one is made
         // here on trial.
@@ -170,34 +176,47 @@ impl Generation {
             .into_iter()
             .zip(config.plugins.values())
         {
-            if let Ok(component) = &component {
-                let before = previous.and_then(|old| old.component_of(&plugin.name));
-                let same = before.is_some_and(|before| Arc::ptr_eq(before, component));
-                // What a swap leaves as it is has been said before.
-                if !same || matches!(reread, Reread::All) {
-                    about_grants(plugin, component, before)
-                        .into_iter()
-                        .for_each(|problem| problems.add(problem));
+            let code = match component {
+                Ok(code) => code,
+                Err(problem) => {
+                    problems.add(*problem);
+                    continue;
                 }
+            };
+            let before = previous.and_then(|old| old.component_of(&plugin.name));
+            // What a swap leaves as it is has been said before.
+            if !before.is_some_and(|before| before.is(&code)) || matches!(reread, Reread::All) {
+                about_grants(plugin, &code, before)
+                    .into_iter()
+                    .for_each(|problem| problems.add(problem));
             }
-            let loaded = match component {
-                Ok(component) => {
-                    let from = (plugin.component.clone(), component.clone());
-                    used.insert(plugin.name.clone(), from);
-                    match previous
-                        .and_then(|old| old.unchanged(&config, plugin, &component, &stores))
-                    {
+            let from = (plugin.component.clone(), code.clone());
+            used.insert(plugin.name.clone(), from);
+            let running = previous.filter(|old| old.unchanged(&config, plugin, &code, &stores));
+            let name = plugin.name.clone();
+            let loaded = match code {
+                Code::Hooks(component) => {
+                    let running = running.and_then(|old| old.plugins.get(&name));
+                    let loaded = match running {
                         Some(running) => take_over(plugin, running),
                         None => load(plugin, component, instances, &lent).await,
-                    }
+                    };
+                    loaded.map(|loaded| drop(plugins.insert(name, loaded)))
                 }
-                Err(problem) => Err(vec![*problem]),
+                Code::WasiHttp(component) => {
+                    let running = running.and_then(|old| old.http_plugins.get(&name));
+                    let loaded = match running {
+                        Some(running) => Ok(running.clone()),
+                        None => wasi_http::load(plugin, component).await,
+                    };
+                    loaded.map(|loaded| drop(http_plugins.insert(name, loaded)))
+                }
             };
-            match loaded {
-                Ok(loaded) => drop(plugins.insert(plugin.name.clone(), loaded)),
-                Err(found) => found.into_iter().for_each(|problem| problems.add(problem)),
+            if let Err(found) = loaded {
+                found.into_iter().for_each(|problem| problems.add(problem));
             }
         }
+        wasi_http::check_routes(&config, &used, &mut problems);
         if problems.has_errors() {
             return Err(problems);
         }
@@ -219,6 +238,7 @@ impl Generation {
             config,
             router,
             plugins,
+            http_plugins,
             upstreams,
             upgrades,
             stores,
@@ -234,21 +254,20 @@ impl Generation {
         &self.warnings
     }
 
-    /// The plugin as it runs now, if nothing about it is different in `config`.
+    /// Whether nothing about a plugin is different in `config`.
     fn unchanged(
         &self,
         config: &Config,
         plugin: &config::Plugin,
-        component: &Arc<Component>,
+        code: &Code,
         stores: &Stores,
-    ) -> Option<&Loaded> {
-        let (_, running) = self.components.get(&plugin.name)?;
+    ) -> bool {
         let contents = &self.config.contents;
         let store = plugin.grant.keyvalue.as_ref();
-        let same = store.is_none_or(|grant| self.stores.agree_on(stores, grant.store()))
-            && Arc::ptr_eq(running, component)
-            && contents.agree_on(&config.contents, Part::Plugin, &plugin.name);
-        self.plugins.get(&plugin.name).filter(|_| same)
+        let running = self.components.get(&plugin.name);
+        store.is_none_or(|grant| self.stores.agree_on(stores, grant.store()))
+            && running.is_some_and(|(_, running)| running.is(code))
+            && contents.agree_on(&config.contents, Part::Plugin, &plugin.name)
     }
 
     fn unchanged_upstream(&self, config: &Config, name: &str) -> Option<Arc<Shared>> {
@@ -275,15 +294,12 @@ impl Generation {
     }
 
     /// The component that a plugin runs with.
-    pub(crate) fn component_of(&self, plugin: &str) -> Option<&Arc<Component>> {
+    pub(crate) fn component_of(&self, plugin: &str) -> Option<&Code> {
         self.components.get(plugin).map(|(_, component)| component)
     }
 
     /// The components that were loaded from there: more than one, when a plugin was swapped and another was not.
-    pub(crate) fn components_from(
-        &self,
-        source: &ComponentSource,
-    ) -> impl Iterator<Item = &Arc<Component>> {
+    pub(crate) fn components_from(&self, source: &ComponentSource) -> impl Iterator<Item = &Code> {
         let components = self.components.values();
         components
             .filter(move |(other, _)| other == source)
@@ -293,13 +309,12 @@ impl Generation {
     /// What `next` changes, plugins with a new component file included.
     pub(crate) fn changes(&self, next: &Self) -> Vec<(Part, Arc<str>, Change)> {
         let mut changes = self.config.contents.changes(&next.config.contents);
-        for (name, loaded) in &next.plugins {
+        for (name, (_, code)) in &next.components {
             let listed = |(part, other, _): &(Part, Arc<str>, Change)| {
                 *part == Part::Plugin && other == name
             };
-            let running = self.plugins.get(name);
-            if running.is_some_and(|running| !Arc::ptr_eq(&running.plugin, &loaded.plugin))
-                && !changes.iter().any(listed)
+            let running = self.components.get(name);
+            if running.is_some_and(|(_, running)| !running.is(code)) && !changes.iter().any(listed)
             {
                 changes.push((Part::Plugin, name.clone(), Change::Changed));
             }
@@ -395,14 +410,14 @@ async fn load(
 }
 
 /// What does not fit between a component and its plugin's grants, or is new about it.
-fn about_grants(
-    plugin: &config::Plugin,
-    component: &Component,
-    before: Option<&Arc<Component>>,
-) -> Vec<Problem> {
-    let more = before.and_then(|before| imports::wants_more(plugin, before, component));
-    let missing = grants::missing(plugin, component);
-    let unneeded = imports::unneeded(plugin, component);
+fn about_grants(plugin: &config::Plugin, code: &Code, before: Option<&Code>) -> Vec<Problem> {
+    let more = before.and_then(|before| imports::wants_more(plugin, before, code));
+    let missing = match code {
+        Code::Hooks(component) => grants::missing(plugin, component),
+        // Its toolchain adds imports that it never uses.
+        Code::WasiHttp(_) => Vec::new(),
+    };
+    let unneeded = imports::unneeded(plugin, code);
     missing.into_iter().chain(unneeded).chain(more).collect()
 }
 

@@ -3,8 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use witgate_runtime::Component;
-
+use crate::components::Code;
 use crate::config::{self, ComponentSource, Problem};
 
 /// A plugin's component, and what becomes of its imports.
@@ -14,7 +13,8 @@ pub struct PluginReport {
     pub plugin: Arc<str>,
     /// `builtin:NAME` or the file.
     pub component: String,
-    /// The hooks that will be called, as the contract calls them: `request-hook`.
+    /// The hooks that will be called, as the contract calls them: `request-hook`; of a standard component `wasi:http` or
+    /// `middleware`.
     pub hooks: Vec<String>,
     /// In alphabetical order.
     pub imports: Vec<Import>,
@@ -88,7 +88,7 @@ fn standing(import: &str, plugin: &config::Plugin) -> Standing {
 }
 
 /// The report on one plugin.
-pub(crate) fn report(plugin: &config::Plugin, component: &Component) -> PluginReport {
+pub(crate) fn report(plugin: &config::Plugin, component: &Code) -> PluginReport {
     let names: BTreeSet<_> = component.imports().iter().collect();
     PluginReport {
         plugin: plugin.name.clone(),
@@ -96,7 +96,11 @@ pub(crate) fn report(plugin: &config::Plugin, component: &Component) -> PluginRe
             ComponentSource::Builtin(name) => format!("builtin:{name}"),
             ComponentSource::Path(path) => path.display().to_string(),
         },
-        hooks: component.hook_names().map(str::to_owned).collect(),
+        hooks: match component {
+            Code::Hooks(component) => component.hook_names().map(str::to_owned).collect(),
+            Code::WasiHttp(component) if component.is_middleware() => vec!["middleware".into()],
+            Code::WasiHttp(_) => vec!["wasi:http".into()],
+        },
         imports: names
             .into_iter()
             .map(|name| Import {
@@ -109,7 +113,7 @@ pub(crate) fn report(plugin: &config::Plugin, component: &Component) -> PluginRe
 
 /// Grants for interfaces that the component does not import, and so cannot use. Whether it answers with files
 /// (`grant.files`) does not show in its imports.
-pub(crate) fn unneeded(plugin: &config::Plugin, component: &Component) -> Vec<Problem> {
+pub(crate) fn unneeded(plugin: &config::Plugin, component: &Code) -> Vec<Problem> {
     let needed = |key: &str| {
         let mut imports = component.imports().iter();
         imports.any(|name| matches!(need(name), Some(Need::Grant(needed)) if needed == key))
@@ -131,11 +135,7 @@ pub(crate) fn unneeded(plugin: &config::Plugin, component: &Component) -> Vec<Pr
 
 /// What a component could do, given the grant, that the one before it could not. A later version of the same interface
 /// is nothing new, and what needs no grant is nobody's worry.
-pub(crate) fn wants_more(
-    plugin: &config::Plugin,
-    before: &Component,
-    now: &Component,
-) -> Option<Problem> {
+pub(crate) fn wants_more(plugin: &config::Plugin, before: &Code, now: &Code) -> Option<Problem> {
     let had: BTreeSet<_> = before
         .imports()
         .iter()

@@ -36,6 +36,8 @@ mod router;
 
 mod chain;
 
+mod standard;
+
 mod upgrade_limits;
 
 mod upstream;

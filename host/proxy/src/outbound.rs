@@ -3,14 +3,18 @@
 //! Each request has a connection of its own, which ends with it. The connection is driven by the call that waits for
 //! the response, so that dropping the call leaves nothing behind.
 
+use std::error::Error;
 use std::net::IpAddr;
+use std::pin::Pin;
 
 use bytes::Bytes;
+use http::uri::PathAndQuery;
 use http::{Request, Response};
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
+use witgate_runtime::wasi_http::{Opened, Opening, OutgoingClient, WasiBody};
 use witgate_runtime::{HttpClient, Origin, SendError, Sending};
 
 use crate::head::remove_hop_by_hop;
@@ -24,10 +28,45 @@ pub(crate) struct Client;
 const HEAD_SIZE: usize = 64 << 10;
 const HEADERS: usize = 100;
 
+type Connected<B> = (
+    http1::SendRequest<B>,
+    http1::Connection<TokioIo<TcpStream>, B>,
+);
+
 impl HttpClient for Client {
     fn send(&self, origin: Origin, request: Request<Bytes>, body_size: usize) -> Sending {
         Box::pin(send(origin, request, body_size))
     }
+}
+
+impl OutgoingClient for Client {
+    fn open(&self, origin: Origin, request: Request<WasiBody>) -> Opening {
+        Box::pin(open(origin, request))
+    }
+}
+
+/// The connection is driven by whoever has the response, from when that is there.
+async fn open(origin: Origin, mut request: Request<WasiBody>) -> Result<Opened, SendError> {
+    let (mut sender, connection) = connect(&origin).await?;
+    // What an origin server, unlike a proxy, is asked for.
+    let path = request.uri().path_and_query().cloned();
+    *request.uri_mut() = path.unwrap_or(PathAndQuery::from_static("/")).into();
+    let mut connection = Box::pin(async {
+        if let Err(error) = connection.await {
+            tracing::debug!(%error, "a connection of a component broke");
+        }
+    });
+    let mut response = std::pin::pin!(sender.send_request(request));
+    let (response, connection): (_, Pin<Box<dyn Future<Output = ()> + Send>>) = tokio::select! {
+        response = response.as_mut() => (response, connection),
+        () = connection.as_mut() => (response.await, Box::pin(async {})),
+    };
+    let mut response = response.map_err(|error| broken(&error))?;
+    remove_hop_by_hop(response.headers_mut());
+    Ok(Opened {
+        response: response.map(|body| body.map_err(Into::into).boxed_unsync()),
+        connection,
+    })
 }
 
 async fn send(
@@ -35,15 +74,7 @@ async fn send(
     request: Request<Bytes>,
     body_size: usize,
 ) -> Result<Response<Bytes>, SendError> {
-    let stream = dial(&origin)
-        .await
-        .map_err(|error| SendError::Connect(format!("{origin}: {error}")))?;
-    let (mut sender, connection) = http1::Builder::new()
-        .max_headers(HEADERS)
-        .max_buf_size(HEAD_SIZE)
-        .handshake(TokioIo::new(stream))
-        .await
-        .map_err(|error| broken(&error))?;
+    let (mut sender, connection) = connect(&origin).await?;
     let exchange = async {
         let response = sender.send_request(request.map(Full::new)).await;
         receive(response.map_err(|error| broken(&error))?, body_size).await
@@ -54,6 +85,21 @@ async fn send(
         // What is wrong with the connection, the exchange says as well, and what had been read before it.
         _ended = connection => exchange.await,
     }
+}
+
+async fn connect<B>(origin: &Origin) -> Result<Connected<B>, SendError>
+where
+    B: http_body::Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>> + 'static,
+{
+    let stream = dial(origin)
+        .await
+        .map_err(|error| SendError::Connect(format!("{origin}: {error}")))?;
+    http1::Builder::new()
+        .max_headers(HEADERS)
+        .max_buf_size(HEAD_SIZE)
+        .handshake(TokioIo::new(stream))
+        .await
+        .map_err(|error| broken(&error))
 }
 
 async fn receive(
@@ -85,7 +131,7 @@ async fn dial(origin: &Origin) -> std::io::Result<TcpStream> {
 }
 
 fn broken(error: &hyper::Error) -> SendError {
-    SendError::Broken(match std::error::Error::source(error) {
+    SendError::Broken(match Error::source(error) {
         Some(cause) => format!("{error}: {cause}"),
         None => error.to_string(),
     })

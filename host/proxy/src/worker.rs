@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, Semaphore, mpsc, oneshot, watch};
 use tokio::task::LocalSet;
+use witgate_runtime::wasi_http::{HttpPlugin, WorkerHttpPlugin};
 use witgate_runtime::{StartError, WorkerPlugin};
 
 use crate::body::Body;
@@ -34,6 +35,7 @@ pub(crate) struct Worker {
     unrouted: Vec<Arc<RouteCounts>>,
     upstreams: BTreeMap<Arc<str>, Rc<WorkerUpstream>>,
     plugins: BTreeMap<Arc<str>, Rc<WorkerPlugin>>,
+    http_plugins: HttpPlugins,
     metrics: Arc<Metrics>,
     pub(crate) tasks: Tasks,
     pub(crate) completions: Rc<Completions>,
@@ -45,12 +47,38 @@ pub(crate) struct Worker {
 pub(crate) struct WorkerRoute {
     pub(crate) name: Arc<str>,
     pub(crate) strip_prefix: Option<Arc<str>>,
-    pub(crate) chain: Vec<Link>,
+    /// The hook plugins before the first middleware, or all.
+    chain: Vec<Link>,
+    /// Each middleware with the hook plugins behind it.
+    behind: Vec<(Rc<WorkerHttpPlugin>, Vec<Link>)>,
+    pub(crate) component: Option<Rc<WorkerHttpPlugin>>,
     pub(crate) destination: Destination,
     pub(crate) upstream: Option<Rc<WorkerUpstream>>,
     pub(crate) counts: Arc<RouteCounts>,
     pub(crate) websocket: Option<Websocket>,
     pub(crate) upgrades: Arc<UpgradeLimits>,
+}
+
+type HttpPlugins = BTreeMap<Arc<str>, Rc<WorkerHttpPlugin>>;
+
+impl WorkerRoute {
+    /// The chain in parts: how many hook plugins stand before this one, its own, and the middleware that ends it, if
+    /// another one follows.
+    pub(crate) fn part(&self, part: usize) -> (usize, &[Link], Option<&WorkerHttpPlugin>) {
+        let next = self.behind.get(part).map(|(next, _)| &**next);
+        let Some(at) = part.checked_sub(1) else {
+            return (0, &self.chain, next);
+        };
+        let between = self.behind[..at].iter().map(|(_, links)| links.len());
+        let before = self.chain.len() + between.sum::<usize>();
+        (before, &self.behind[at].1, next)
+    }
+
+    /// All hook plugins of the chain, in their order.
+    pub(crate) fn links(&self) -> impl Iterator<Item = &Link> {
+        let behind = self.behind.iter().flat_map(|(_, links)| links);
+        self.chain.iter().chain(behind)
+    }
 }
 
 /// How far a stop has come.
@@ -264,10 +292,31 @@ async fn plugins(
     Ok(plugins)
 }
 
+fn http_plugins(
+    generation: &Generation,
+    previous: Option<&Worker>,
+    metrics: &Metrics,
+) -> HttpPlugins {
+    let plugin = |(name, shared): (&Arc<str>, &Arc<HttpPlugin>)| {
+        let running = previous.and_then(|old| old.http_plugins.get(name));
+        let plugin = match running.filter(|running| Arc::ptr_eq(running.plugin(), shared)) {
+            Some(running) => running.clone(),
+            None => {
+                let new = WorkerHttpPlugin::new(shared.clone());
+                metrics.plugin(name, new.counts().clone());
+                Rc::new(new)
+            }
+        };
+        (name.clone(), plugin)
+    };
+    generation.http_plugins.iter().map(plugin).collect()
+}
+
 fn routes(
     generation: &Generation,
     upstreams: &BTreeMap<Arc<str>, Rc<WorkerUpstream>>,
     plugins: &BTreeMap<Arc<str>, Rc<WorkerPlugin>>,
+    http_plugins: &HttpPlugins,
     metrics: &Metrics,
 ) -> Vec<WorkerRoute> {
     let link = |name: &Arc<str>| {
@@ -278,21 +327,37 @@ fn routes(
             mounts: loaded.mounts.clone(),
         })
     };
-    let route = |(route, upgrades): (&crate::config::Route, &Arc<UpgradeLimits>)| WorkerRoute {
-        name: route.name.clone(),
-        strip_prefix: route.strip_prefix.clone(),
-        chain: route.plugins.iter().filter_map(link).collect(),
-        destination: route.destination.clone(),
-        upstream: match &route.destination {
-            Destination::Upstream(name) => upstreams.get(name).cloned(),
-            Destination::Reply(_) | Destination::Plugins => None,
-        },
-        counts: metrics.route(
-            &generation.config.listeners[route.listener].name,
-            &route.name,
-        ),
-        websocket: route.websocket,
-        upgrades: upgrades.clone(),
+    let divide = |names: &[Arc<str>]| {
+        let mut parts = names.split(|name| http_plugins.contains_key(name));
+        let first = parts.next().unwrap_or_default();
+        let middleware = names.iter().filter_map(|name| http_plugins.get(name));
+        let links = |part: &[Arc<str>]| part.iter().filter_map(link).collect();
+        let behind = middleware.cloned().zip(parts.map(links)).collect();
+        (links(first), behind)
+    };
+    let route = |(route, upgrades): (&crate::config::Route, &Arc<UpgradeLimits>)| {
+        let (chain, behind) = divide(&route.plugins);
+        WorkerRoute {
+            name: route.name.clone(),
+            strip_prefix: route.strip_prefix.clone(),
+            chain,
+            behind,
+            component: match &route.destination {
+                Destination::Component { name, .. } => http_plugins.get(name).cloned(),
+                _ => None,
+            },
+            destination: route.destination.clone(),
+            upstream: match &route.destination {
+                Destination::Upstream(name) => upstreams.get(name).cloned(),
+                _ => None,
+            },
+            counts: metrics.route(
+                &generation.config.listeners[route.listener].name,
+                &route.name,
+            ),
+            websocket: route.websocket,
+            upgrades: upgrades.clone(),
+        }
     };
     let routes = generation.config.routes.iter().zip(&generation.upgrades);
     routes.map(route).collect()
@@ -322,7 +387,8 @@ impl Worker {
     ) -> Result<Self, StartError> {
         let plugins = plugins(&generation, previous, &metrics).await?;
         let upstreams = upstreams(&generation, previous, &metrics);
-        let routes = routes(&generation, &upstreams, &plugins, &metrics);
+        let http_plugins = http_plugins(&generation, previous, &metrics);
+        let routes = routes(&generation, &upstreams, &plugins, &http_plugins, &metrics);
         let completions = match previous {
             Some(previous) => previous.completions.clone(),
             None => Completions::start(&tasks),
@@ -337,6 +403,7 @@ impl Worker {
             metrics,
             upstreams,
             plugins,
+            http_plugins,
             tasks,
             completions,
             ids,

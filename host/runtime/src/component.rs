@@ -8,12 +8,12 @@ use wasmtime::component::types::ComponentItem;
 use wasmtime::component::{Component as Compiled, ComponentExportIndex, InstancePre};
 
 use crate::CONTRACT_VERSION;
-use crate::cache::ComponentDigest;
+use crate::cache::{CodeCache, ComponentDigest};
 use crate::engine::Runtime;
 use crate::instance::State;
 
 /// Start of the names of our interfaces.
-const CONTRACT: &str = "witgate:plugin/";
+pub(crate) const CONTRACT: &str = "witgate:plugin/";
 
 /// A compiled component that exports hooks of the contract. Immutable and shared by all workers.
 pub struct Component {
@@ -116,7 +116,7 @@ impl Component {
             _ => return Err(LoadError::NotWasm),
         }
         let digest = digest_of(bytes);
-        let compiled = compile(runtime, bytes, &digest)?;
+        let compiled = compile(&runtime.engine, runtime.cache.as_ref(), bytes, &digest)?;
         let exports = find_exports(&runtime.engine, &compiled)?;
         let imports: Vec<String> = compiled
             .component_type()
@@ -227,20 +227,20 @@ pub fn digest_of(bytes: &[u8]) -> ComponentDigest {
     Sha256::digest(bytes).into()
 }
 
-fn compile(
-    runtime: &Runtime,
+/// Compiles for one of the engines, whose fingerprint keeps its entries of the cache apart.
+pub(crate) fn compile(
+    engine: &Engine,
+    cache: Option<&CodeCache>,
     bytes: &[u8],
     digest: &ComponentDigest,
 ) -> Result<Compiled, LoadError> {
-    if let Some(cache) = &runtime.cache
-        && let Some(compiled) = cache.load(&runtime.engine, digest)
-    {
+    if let Some(compiled) = cache.and_then(|cache| cache.load(engine, digest)) {
         return Ok(compiled);
     }
-    let compiled = Compiled::from_binary(&runtime.engine, bytes)
-        .map_err(|e| LoadError::Invalid(format!("{e:#}")))?;
-    if let Some(cache) = &runtime.cache {
-        cache.store(&runtime.engine, digest, &compiled);
+    let compiled =
+        Compiled::from_binary(engine, bytes).map_err(|e| LoadError::Invalid(format!("{e:#}")))?;
+    if let Some(cache) = cache {
+        cache.store(engine, digest, &compiled);
     }
     Ok(compiled)
 }

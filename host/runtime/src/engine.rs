@@ -1,5 +1,6 @@
 //! The engine that hooks run on.
 
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use wasmtime::component::{Component, HasSelf, InstancePre, Linker};
@@ -9,6 +10,7 @@ use crate::bindings;
 use crate::cache::CodeCache;
 use crate::instance::State;
 use crate::pool::Pool;
+use crate::wasi_http::HttpEngine;
 
 /// How often calls that still run are looked at. A runaway call is cut at most three ticks of its run time after its
 /// deadline: two in its first slice, which nobody watches, and one before it is looked at again. A tick costs one atomic
@@ -26,12 +28,20 @@ pub struct Runtime {
     pub(crate) linker: Linker<State>,
     pub(crate) cache: Option<CodeCache>,
     pool: Pool,
+    /// The engine of standard components, once there is one to load.
+    http: Arc<OnceLock<HttpEngine>>,
 }
 
 /// The sandbox could not be set up on this machine.
 #[derive(Debug, thiserror::Error)]
 #[error("the WebAssembly runtime cannot be set up on this machine: {0}")]
 pub struct RuntimeError(String);
+
+impl RuntimeError {
+    fn new(error: &wasmtime::Error) -> Self {
+        Self(format!("{error:#}"))
+    }
+}
 
 impl Runtime {
     /// Sets up the engine and starts the clock for deadlines, a thread that ends when the last clone is gone.
@@ -40,12 +50,13 @@ impl Runtime {
     ///
     /// When the machine cannot run compiled WebAssembly or no thread can be started.
     pub fn new(cache: Option<CodeCache>) -> Result<Self, RuntimeError> {
-        let (engine, linker) = start(Config::new()).map_err(|e| RuntimeError(format!("{e:#}")))?;
+        let (engine, linker) = start(Config::new()).map_err(|e| RuntimeError::new(&e))?;
         Ok(Self {
             engine,
             linker,
             cache,
             pool: Pool::default(),
+            http: Arc::default(),
         })
     }
 
@@ -53,12 +64,27 @@ impl Runtime {
     pub(crate) fn pooled(&self, compiled: &Component) -> Option<InstancePre<State>> {
         self.pool.pre(compiled, start)
     }
+
+    /// The engine of standard components, which is made for the first of them.
+    pub(crate) fn http(&self) -> Result<&HttpEngine, RuntimeError> {
+        if let Some(http) = self.http.get() {
+            return Ok(http);
+        }
+        let new = HttpEngine::new().map_err(|e| RuntimeError::new(&e))?;
+        Ok(self.http.get_or_init(|| new))
+    }
 }
 
-/// An engine whose clock goes, a thread that ends when the last clone of the engine is gone.
+/// An engine whose clock goes, with its imports.
 fn start(base: Config) -> wasmtime::Result<(Engine, Linker<State>)> {
     let engine = Engine::new(&config(base))?;
     let linker = linker(&engine)?;
+    start_clock(&engine)?;
+    Ok((engine, linker))
+}
+
+/// Starts the clock for the deadlines of an engine, a thread that ends when its last clone is gone.
+pub(crate) fn start_clock(engine: &Engine) -> wasmtime::Result<()> {
     let clock = engine.weak();
     let tick = move || {
         while let Some(engine) = clock.upgrade() {
@@ -71,7 +97,7 @@ fn start(base: Config) -> wasmtime::Result<(Engine, Linker<State>)> {
         .name("deadlines".into())
         .spawn(tick)
         .map_err(|e| wasmtime::format_err!("no thread for the deadline clock: {e}"))?;
-    Ok((engine, linker))
+    Ok(())
 }
 
 impl std::fmt::Debug for Runtime {

@@ -27,6 +27,10 @@ pub enum FailureKind {
     },
     /// The call ran longer than allowed. Remedy: a quicker plugin, or a larger `limits.deadline`.
     Deadline(Duration),
+    /// No head of a response came within `limits.first-byte`. Remedy: a quicker component, or a larger limit.
+    FirstByte(Duration),
+    /// One exchange took more of a processor than `limits.processor`. Remedy: the same.
+    Processor(Duration),
     /// The guest wanted more memory than `limits.memory`, in bytes.
     Memory(usize),
     /// The plugin returned an error value; this is its own reason.
@@ -72,7 +76,7 @@ impl FailureKind {
     pub(crate) fn index(&self) -> usize {
         match self {
             Self::Trap { .. } => 0,
-            Self::Deadline(_) => 1,
+            Self::Deadline(_) | Self::FirstByte(_) | Self::Processor(_) => 1,
             Self::Memory(_) => 2,
             Self::Error(_) => 3,
             Self::BadResult(_) => 4,
@@ -104,6 +108,14 @@ impl fmt::Display for PluginFailure {
             FailureKind::Deadline(limit) => write!(
                 f,
                 "plugin `{plugin}` was stopped in {call} after its deadline of {limit:?}; raise `limits.deadline` if it needs longer"
+            ),
+            FailureKind::FirstByte(limit) => write!(
+                f,
+                "plugin `{plugin}` was stopped in {call}: no response began within {limit:?}; raise `limits.first-byte` if it needs longer"
+            ),
+            FailureKind::Processor(limit) => write!(
+                f,
+                "plugin `{plugin}` was stopped in {call} after {limit:?} of a processor; raise `limits.processor` if it needs more"
             ),
             FailureKind::Memory(limit) => write!(
                 f,

@@ -24,6 +24,7 @@ use crate::log_budget::LogBudget;
 use crate::metrics;
 use crate::plugin::{Isolation, Limits, Plugin, StartError};
 use crate::secrets::Secrets;
+use crate::stdio::LogStream;
 use crate::stopwatch::{FIRST_SLICE, Stopwatch};
 use crate::trailers::Ending;
 use crate::wasi::{self, WasiGrant};
@@ -82,11 +83,21 @@ impl WasiView for State {
 
 /// Bounds what an instance may take, over all its memories, and remembers that it wanted more: a guest out of memory
 /// usually traps somewhere else, and the operator has to know why.
-struct MemoryLimit {
-    bytes: usize,
+pub(crate) struct MemoryLimit {
+    pub(crate) bytes: usize,
     used: usize,
     /// In the current call.
-    exceeded: bool,
+    pub(crate) exceeded: bool,
+}
+
+impl MemoryLimit {
+    pub(crate) fn new(bytes: usize) -> Self {
+        Self {
+            bytes,
+            used: 0,
+            exceeded: false,
+        }
+    }
 }
 
 /// Entries of all tables; a table holds function pointers, and compilers make a few thousand at most.
@@ -462,7 +473,12 @@ impl State {
         let limits = plugin.limits();
         let wasi_grant = plugin.wasi().clone();
         let wasi = match plugin.component().wasi {
-            true => Some(wasi_grant.context(plugin.name(), limits)?),
+            true => Some(wasi_grant.context(|stream| LogStream {
+                plugin: plugin.name().clone(),
+                stream,
+                lines_a_second: limits.log_lines,
+                exchange: None,
+            })?),
             false => None,
         };
         Ok(Self {
@@ -477,11 +493,7 @@ impl State {
             metrics: metrics::Lent::new(plugin.metrics().cloned()),
             secrets: plugin.secrets().clone(),
             stopwatch,
-            memory: MemoryLimit {
-                bytes: limits.memory,
-                used: 0,
-                exceeded: false,
-            },
+            memory: MemoryLimit::new(limits.memory),
             wasi,
             wasi_grant,
             table: wasi::table(),

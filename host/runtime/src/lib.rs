@@ -15,8 +15,8 @@
 //! # Two engines
 //!
 //! wasmtime's support for concurrent component calls costs every call about half a microsecond, so hooks run on an
-//! engine without it. Components of `wasi:http` will get a second engine with it; nothing here assumes that there
-//! is only one.
+//! engine without it. Standard components of `wasi:http` have a second engine with it, and all that is theirs stands in
+//! [`wasi_http`].
 
 mod engine;
 
@@ -65,6 +65,8 @@ mod completion;
 mod failure;
 
 mod bindings;
+
+pub mod wasi_http;
 
 pub use cache::CodeCache;
 pub use clock::Clock;

@@ -21,6 +21,8 @@ pub(crate) struct LogStream {
     pub(crate) stream: &'static str,
     /// `limits.log-lines`
     pub(crate) lines_a_second: u32,
+    /// Route and request id, where all that is written belongs to one exchange.
+    pub(crate) exchange: Option<(Arc<str>, Arc<str>)>,
 }
 
 struct Lines {
@@ -49,8 +51,14 @@ impl Lines {
     fn flush(&mut self) {
         if !self.line.is_empty() && self.budget.allows() {
             let line = String::from_utf8_lossy(&self.line);
-            let LogStream { plugin, stream, .. } = &self.stream;
-            tracing::warn!(target: "plugin", %plugin, stream, "{}", line.escape_debug());
+            let LogStream {
+                plugin,
+                stream,
+                exchange,
+                ..
+            } = &self.stream;
+            let (route, request_id) = exchange.as_ref().map(|(r, id)| (&**r, &**id)).unzip();
+            tracing::warn!(target: "plugin", %plugin, stream, route, request_id, "{}", line.escape_debug());
         }
         self.line.clear();
     }

@@ -228,7 +228,7 @@ impl Stopwatch {
 }
 
 /// What this thread has used of the processor since it began, in nanoseconds.
-fn processor_time() -> u64 {
+pub(crate) fn processor_time() -> u64 {
     let time = clock_gettime(ClockId::ThreadCPUTime);
     // Neither is negative.
     let (seconds, rest) = (time.tv_sec as u64, time.tv_nsec as u64);

@@ -5,13 +5,11 @@
 
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use wasmtime::component::ResourceTable;
 use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxBuilder};
 use wasmtime_wasi_config::WasiConfigVariables;
 
-use crate::plugin::Limits;
 use crate::stdio::LogStream;
 
 /// Open files, streams and other handles of one instance: far more than a plugin needs at once, and far fewer than
@@ -58,13 +56,11 @@ impl WasiGrant {
         &self.variables
     }
 
-    /// The context of one instance.
-    pub(crate) fn context(&self, plugin: &Arc<str>, limits: Limits) -> Result<WasiCtx, String> {
-        let log = |stream| LogStream {
-            plugin: plugin.clone(),
-            stream,
-            lines_a_second: limits.log_lines,
-        };
+    /// The context of one instance, whose output goes where `log` says by the stream's name.
+    pub(crate) fn context(
+        &self,
+        log: impl Fn(&'static str) -> LogStream,
+    ) -> Result<WasiCtx, String> {
         let mut context = WasiCtxBuilder::new();
         context.stdout(log("stdout")).stderr(log("stderr"));
         context.envs(&self.environment).max_random_size(MAX_RANDOM);

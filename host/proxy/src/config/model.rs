@@ -150,7 +150,9 @@ pub struct Route {
     pub strip_prefix: Option<Arc<str>>,
     /// `plugins`: the chain, by name, each one present in [`Config::plugins`].
     pub plugins: Vec<Arc<str>>,
-    /// `upstream` or `reply`; [`Destination::Plugins`] when there is neither and a plugin has to answer.
+    /// Where each name of `plugins` stands in the file.
+    pub plugin_locations: Vec<Location>,
+    /// `upstream`, `component` or `reply`; [`Destination::Plugins`] when there is none and a plugin has to answer.
     pub destination: Destination,
     /// `websocket`: by default the bytes of a WebSocket are not looked at.
     pub websocket: Option<Websocket>,
@@ -202,9 +204,16 @@ pub enum PathPattern {
 pub enum Destination {
     /// `upstream = "NAME"`, present in [`Config::upstreams`].
     Upstream(Arc<str>),
+    /// `component = "NAME"`, present in [`Config::plugins`].
+    Component {
+        /// NAME
+        name: Arc<str>,
+        /// Where it stands in the file.
+        location: Location,
+    },
     /// `reply = { status = 200, headers = { … }, body = "…" }`
     Reply(FixedReply),
-    /// Neither: the last plugin has to answer; a request that none answers is a 404.
+    /// None of them: the last plugin has to answer; a request that none answers is a 404.
     Plugins,
 }
 
@@ -519,6 +528,21 @@ pub struct PluginLimits {
     /// `recycle-memory`: bytes of memory after which an instance is replaced. By default halfway from what it had when
     /// it was configured to `memory`.
     pub recycle_memory: Option<usize>,
+    /// What a component of `wasi:http` has instead of `deadline`, `start` and `held-body`.
+    pub wasi_http: WasiHttpLimits,
+}
+
+/// The keys of `[plugin.NAME.limits]` that are about components of `wasi:http`, and no hooks.
+#[derive(Debug, Clone)]
+pub struct WasiHttpLimits {
+    /// `first-byte`: from the request to the head of the response. Default `30s`.
+    pub first_byte: Duration,
+    /// `processor`: time of a processor that one exchange may take. Default `10s`.
+    pub processor: Duration,
+    /// `concurrency`: exchanges at once on each worker. Default 64.
+    pub concurrency: usize,
+    /// The first key that stands in the file of these, and of those that are about hooks.
+    pub given: (Option<Location>, Option<Location>),
 }
 
 /// `on-failure`

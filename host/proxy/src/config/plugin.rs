@@ -7,7 +7,9 @@ use serde_json::{Map, Number};
 use witgate_runtime::Isolation;
 
 use super::interpolate::{describe, looked_at};
-use super::model::{ConfigLocations, FileGrant, Grant, OnFailure, Plugin, PluginLimits, WasiGrant};
+use super::model::{
+    ConfigLocations, FileGrant, Grant, OnFailure, Plugin, PluginLimits, WasiGrant, WasiHttpLimits,
+};
 use super::shape::{
     Located, boolean, integer, list, located, path, positive_duration, size_within, table, word,
 };
@@ -26,6 +28,7 @@ impl Default for PluginLimits {
             wait: Duration::from_secs(1),
             exchanges: None,
             recycle_memory: None,
+            wasi_http: WasiHttpLimits::default(),
         }
     }
 }
@@ -114,6 +117,7 @@ fn read_limits(section: &mut Section<'_>, isolation: Isolation) -> Option<Plugin
         wait: section.default("wait", default.wait, positive_duration),
         exchanges: section.optional("exchanges", integer(1..=i64::MAX)),
         recycle_memory: section.optional("recycle-memory", size_within(64 << 10..=4 << 30)),
+        wasi_http: super::wasi_http_limits::read(section),
     })
 }
 

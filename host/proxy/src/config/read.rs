@@ -380,11 +380,11 @@ mod tests {
             ),
             (
                 "plugins = []",
-                "10 nothing answers this route: it has no upstream, no reply and no plugins",
+                "10 nothing answers this route: it has no upstream, no component, no reply and no plugins",
             ),
             (
                 "upstream = 'origin'\nreply = {}",
-                "12 a route ends in an upstream or in a fixed reply, not in both",
+                "12 a route ends in an upstream, in a component or in a fixed reply, not in two of them",
             ),
             (
                 "upstream = 'origin'\npath = '/apis/*'\nstrip-prefix = '/api'",

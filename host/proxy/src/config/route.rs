@@ -48,6 +48,7 @@ pub(super) fn read(section: &mut Section<'_>, names: &Names, position: usize) ->
     let strip_prefix = read_strip_prefix(section, path.as_ref());
     let plugins = read_plugins(section, names);
     let destination = read_destination(section, names, plugins.is_some());
+    let (plugins, plugin_locations) = plugins.unwrap_or_default().into_iter().unzip();
     let websocket = section.optional("websocket", table(read_websocket));
     let limits = section.default("limits", RouteLimits::default(), table(read_limits));
     let match_location = match &path {
@@ -63,7 +64,8 @@ pub(super) fn read(section: &mut Section<'_>, names: &Names, position: usize) ->
             methods,
             headers,
             strip_prefix,
-            plugins: plugins.unwrap_or_default(),
+            plugins,
+            plugin_locations,
             destination: destination?,
             websocket,
             limits,
@@ -156,7 +158,7 @@ fn read_strip_prefix(
 }
 
 /// `None` when no plugin is listed; a list that is all wrong is an empty chain.
-fn read_plugins(section: &mut Section<'_>, names: &Names) -> Option<Vec<Arc<str>>> {
+fn read_plugins(section: &mut Section<'_>, names: &Names) -> Option<Vec<(Arc<str>, Location)>> {
     let listed = section.item("plugins")?.elements("a list of plugin names");
     if listed.as_ref().is_some_and(Vec::is_empty) {
         return None;
@@ -178,7 +180,7 @@ fn read_plugins(section: &mut Section<'_>, names: &Names) -> Option<Vec<Arc<str>
             ),
         }
     }
-    Some(chain.into_iter().map(|(name, _)| name).collect())
+    Some(chain)
 }
 
 fn read_destination(
@@ -186,31 +188,39 @@ fn read_destination(
     names: &Names,
     has_plugins: bool,
 ) -> Option<Destination> {
-    let upstream = section.item("upstream");
-    let reply = section.item("reply");
-    match (upstream, reply) {
-        (Some(upstream), Some(reply)) => {
-            reply.reader().report(
-                reply
-                    .problem("a route ends in an upstream or in a fixed reply, not in both")
-                    .with_help("remove one of them, or split the route")
-                    .with_related(upstream.location(), "the upstream"),
-            );
-            None
-        }
-        (Some(item), None) => {
+    let ends = ["upstream", "component", "reply"].map(|key| section.item(key));
+    let mut given = ends.iter().flatten();
+    if let (Some(first), Some(second)) = (given.next(), given.next()) {
+        second.reader().report(
+            second
+                .problem("a route ends in an upstream, in a component or in a fixed reply, not in two of them")
+                .with_help("remove one of them, or split the route")
+                .with_related(first.location(), format!("the {}", first.name())),
+        );
+        return None;
+    }
+    let [upstream, component, reply] = ends;
+    match (upstream, component, reply) {
+        (Some(item), ..) => {
             let index = reference(&item, "upstream", "[upstream.NAME]", &names.upstreams)?;
             Some(Destination::Upstream(
                 names.upstreams[index].as_str().into(),
             ))
         }
-        (None, Some(item)) => table(read_reply)(&item).map(Destination::Reply),
-        (None, None) if has_plugins => Some(Destination::Plugins),
-        (None, None) => {
-            let message = "nothing answers this route: it has no upstream, no reply and no plugins";
+        (_, Some(item), _) => {
+            let index = reference(&item, "plugin", "[plugin.NAME]", &names.plugins)?;
+            Some(Destination::Component {
+                name: names.plugins[index].as_str().into(),
+                location: item.location(),
+            })
+        }
+        (.., Some(item)) => table(read_reply)(&item).map(Destination::Reply),
+        (None, None, None) if has_plugins => Some(Destination::Plugins),
+        (None, None, None) => {
+            let message = "nothing answers this route: it has no upstream, no component, no reply and no plugins";
             section.reader().report(
                 Problem::error(section.location(), section.path(), message).with_help(
-                    "add `upstream = NAME`, `reply = { body = TEXT }`, or `plugins` of which one answers",
+                    "add `upstream = NAME`, `component = NAME`, `reply = { body = TEXT }`, or `plugins` of which one answers",
                 ),
             );
             None

@@ -85,7 +85,7 @@ pub(super) fn unused(reader: &Reader<'_>, config: &Config) {
     let chained: BTreeSet<&Arc<str>> = config
         .routes
         .iter()
-        .flat_map(|route| &route.plugins)
+        .flat_map(|route| route.plugins.iter().chain(component_of(route)))
         .collect();
     for (name, plugin) in &config.plugins {
         if !chained.contains(name) {
@@ -148,6 +148,13 @@ fn upgrade_keys_without_upgrades(reader: &Reader<'_>, config: &Config) {
 fn upstream_of(route: &Route) -> Option<&Arc<str>> {
     match &route.destination {
         Destination::Upstream(name) => Some(name),
-        Destination::Reply(_) | Destination::Plugins => None,
+        Destination::Component { .. } | Destination::Reply(_) | Destination::Plugins => None,
+    }
+}
+
+fn component_of(route: &Route) -> Option<&Arc<str>> {
+    match &route.destination {
+        Destination::Component { name, .. } => Some(name),
+        Destination::Upstream(_) | Destination::Reply(_) | Destination::Plugins => None,
     }
 }

@@ -1,0 +1,219 @@
+//! Requests that a standard component sends itself: what it may send, and where to.
+//!
+//! This crate knows no socket. It checks a request against the grant, bounds it, and hands it to the
+//! [`OutgoingClient`] that the grant came with.
+
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body::{Frame, SizeHint};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
+use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpHooks};
+
+use crate::http_client::SendError;
+use crate::origin::Origin;
+
+/// Opens requests over a network. One for all workers; a call runs on the worker whose exchange it is for.
+pub trait OutgoingClient: fmt::Debug + Send + Sync {
+    /// Sends a request to this origin and waits for the head of the response. The URI is in absolute form, `Host` is
+    /// there, the framing is up to the client. Dropping the future ends the request at once.
+    ///
+    /// There is no limit on the time or on the bodies: the caller has them.
+    ///
+    /// # Errors
+    ///
+    /// See [`SendError`].
+    fn open(&self, origin: Origin, request: Request<WasiBody>) -> Opening;
+}
+
+/// A request under way.
+pub type Opening = Pin<Box<dyn Future<Output = Result<Opened, SendError>> + Send>>;
+
+/// A response that has begun.
+pub struct Opened {
+    /// Its head, and the body as it comes.
+    pub response: Response<WasiBody>,
+    /// The connection: it has to be polled for the bodies to move, and ends with them.
+    pub connection: Pin<Box<dyn Future<Output = ()> + Send>>,
+}
+
+impl fmt::Debug for Opened {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Opened")
+            .field("status", &self.response.status())
+            .finish_non_exhaustive()
+    }
+}
+
+/// `grant.http-client`, as a standard component has it.
+#[derive(Debug, Clone)]
+pub struct OutgoingGrant {
+    /// What sends the requests.
+    pub client: Arc<dyn OutgoingClient>,
+    /// Where to; a request to any other origin is refused.
+    pub origins: Vec<Origin>,
+    /// From one request to the head of its response. The component may want less.
+    pub timeout: Duration,
+    /// Bytes of a request's and of a response's body.
+    pub body_size: usize,
+    /// Requests of one component on one worker that are under way at once; one more is refused.
+    pub concurrency: usize,
+}
+
+/// More than a worker has use for, and few enough to be counted.
+const MAX_CONCURRENCY: usize = 65_536;
+
+/// The grant as the instances of one worker have it.
+#[derive(Debug, Clone)]
+pub(crate) struct Outgoing {
+    grant: Option<Arc<OutgoingGrant>>,
+    turns: Arc<Semaphore>,
+}
+
+type Sent = (
+    Response<WasiBody>,
+    Box<dyn Future<Output = Result<(), Error>> + Send>,
+);
+
+impl Outgoing {
+    pub(crate) fn new(grant: Option<&OutgoingGrant>) -> Self {
+        let turns = grant.map_or(0, |grant| grant.concurrency.min(MAX_CONCURRENCY));
+        Self {
+            grant: grant.cloned().map(Arc::new),
+            turns: Arc::new(Semaphore::new(turns)),
+        }
+    }
+
+    /// Nothing that is refused has reached the network, not even its resolver.
+    async fn send(
+        self,
+        request: Request<WasiBody>,
+        options: Option<RequestOptions>,
+    ) -> Result<Sent, Error> {
+        let is_http = request.uri().scheme() == Some(&http::uri::Scheme::HTTP);
+        let authority = request.uri().authority();
+        let origin = authority.and_then(|authority| Origin::parse(authority.as_str()));
+        let granted = |grant: &Arc<OutgoingGrant>| {
+            is_http && origin.as_ref().is_some_and(|o| grant.origins.contains(o))
+        };
+        let grant = self.grant.filter(granted).ok_or(Error::HttpRequestDenied)?;
+        let origin = origin.ok_or(Error::HttpRequestUriInvalid)?;
+        let turn = (self.turns.try_acquire_owned()).map_err(|_| Error::ConnectionLimitReached)?;
+        let wanted = options.and_then(|options| options.first_byte_timeout);
+        let limit = wanted.map_or(grant.timeout, |wanted| wanted.min(grant.timeout));
+        let request = request.map(|body| {
+            let too_large = Error::HttpRequestBodySize(Some(grant.body_size as u64));
+            bounded(body, grant.body_size, too_large, None)
+        });
+        let opened = match timeout(limit, grant.client.open(origin, request)).await {
+            Ok(Ok(opened)) => opened,
+            Ok(Err(SendError::Connect(why))) => {
+                return Err(Error::Connect(std::io::Error::other(why)));
+            }
+            Ok(Err(SendError::Broken(_) | SendError::TooLarge)) => {
+                return Err(Error::HttpProtocolError);
+            }
+            Err(_) => return Err(Error::HttpResponseTimeout),
+        };
+        let response = opened.response.map(|body| {
+            let too_large = Error::HttpResponseBodySize(Some(grant.body_size as u64));
+            bounded(body, grant.body_size, too_large, Some(turn))
+        });
+        let connection = opened.connection;
+        let driver = async move {
+            connection.await;
+            Ok(())
+        };
+        Ok((response, Box::new(driver)))
+    }
+}
+
+/// The same body, which fails with `too_large` once it is, and keeps `turn` as long as it lives.
+fn bounded(
+    body: WasiBody,
+    limit: usize,
+    too_large: Error,
+    turn: Option<OwnedSemaphorePermit>,
+) -> WasiBody {
+    Bounded {
+        body: Limited::new(body, limit),
+        too_large: Some(too_large),
+        _turn: turn,
+    }
+    .boxed_unsync()
+}
+
+struct Bounded {
+    body: Limited<WasiBody>,
+    too_large: Option<Error>,
+    _turn: Option<OwnedSemaphorePermit>,
+}
+
+impl http_body::Body for Bounded {
+    type Data = Bytes;
+    type Error = Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        let this = &mut *self;
+        Pin::new(&mut this.body).poll_frame(cx).map_err(|error| {
+            let too_large = error.is::<LengthLimitError>();
+            match error.downcast::<Error>() {
+                Ok(error) => *error,
+                Err(_) if too_large => this.too_large.take().unwrap_or(Error::HttpProtocolError),
+                Err(_) => Error::HttpProtocolError,
+            }
+        })
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// What the engine's own implementation of `wasi:http` asks of its host.
+#[derive(Debug)]
+pub(crate) struct Hooks {
+    outgoing: Outgoing,
+}
+
+/// Bytes that are taken from a guest's body at once; few of them are underway, so this bounds what a slow reader costs.
+const CHUNK: usize = 64 << 10;
+
+impl Hooks {
+    pub(crate) fn new(outgoing: Outgoing) -> Self {
+        Self { outgoing }
+    }
+}
+
+impl WasiHttpHooks for Hooks {
+    fn send_request(
+        &mut self,
+        request: Request<WasiBody>,
+        options: Option<RequestOptions>,
+        _: Box<dyn Future<Output = Result<(), Error>> + Send>,
+    ) -> Box<dyn Future<Output = Result<Sent, Error>> + Send> {
+        Box::new(self.outgoing.clone().send(request, options))
+    }
+
+    fn p2_outgoing_body_chunk_size(&mut self) -> usize {
+        CHUNK
+    }
+
+    fn p3_outgoing_body_chunk_size(&mut self) -> usize {
+        CHUNK
+    }
+}

@@ -1,0 +1,73 @@
+//! What the host keeps for one instance.
+
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+use wasmtime::component::ResourceTable;
+use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
+use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
+
+use super::onward::Onward;
+use super::outgoing::{Hooks, Outgoing};
+use super::plugin::HttpPlugin;
+use super::worker_plugin::About;
+use crate::instance::MemoryLimit;
+use crate::stdio::LogStream;
+use crate::wasi::{self, WasiGrant};
+
+pub(crate) struct State {
+    pub(crate) memory: MemoryLimit,
+    pub(crate) grant: Arc<WasiGrant>,
+    /// Where a middleware's requests go on to; none for the end of a route.
+    pub(crate) next: Option<mpsc::UnboundedSender<Onward>>,
+    wasi: WasiCtx,
+    http: WasiHttpCtx,
+    hooks: Hooks,
+    table: ResourceTable,
+}
+
+impl State {
+    pub(crate) fn new(
+        plugin: &HttpPlugin,
+        about: &About,
+        outgoing: Outgoing,
+        next: Option<mpsc::UnboundedSender<Onward>>,
+    ) -> Result<Self, String> {
+        let limits = plugin.limits();
+        let wasi = plugin.wasi().clone();
+        let context = wasi.context(|stream| LogStream {
+            plugin: plugin.name().clone(),
+            stream,
+            lines_a_second: limits.log_lines,
+            exchange: Some((about.route.clone(), about.id.clone())),
+        })?;
+        Ok(Self {
+            memory: MemoryLimit::new(limits.memory),
+            grant: wasi,
+            next,
+            wasi: context,
+            http: WasiHttpCtx::new(),
+            hooks: Hooks::new(outgoing),
+            table: wasi::table(),
+        })
+    }
+}
+
+impl WasiView for State {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        WasiCtxView {
+            ctx: &mut self.wasi,
+            table: &mut self.table,
+        }
+    }
+}
+
+impl WasiHttpView for State {
+    fn http(&mut self) -> WasiHttpCtxView<'_> {
+        WasiHttpCtxView {
+            ctx: &mut self.http,
+            table: &mut self.table,
+            hooks: &mut self.hooks,
+        }
+    }
+}
