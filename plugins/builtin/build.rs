@@ -7,10 +7,11 @@ use std::{env, fs, process};
 use witgate_build::{Build, Component};
 
 /// Each is a package in a folder of the same name beside this one.
-const PLUGINS: [&str; 8] = [
+const PLUGINS: [&str; 9] = [
     "allow-list",
     "bearer-auth",
     "cdp-endpoint",
+    "cdp-guard",
     "cdp-urls",
     "connection-close",
     "headers",

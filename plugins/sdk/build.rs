@@ -12,9 +12,10 @@ use wit_component::StringEncoding;
 use wit_parser::Resolve;
 
 /// Hook name in `export!` and the smallest world that has it.
-const HOOKS: [(&str, &str); 3] = [
+const HOOKS: [(&str, &str); 4] = [
     ("request", "request-plugin"),
     ("response", "response-plugin"),
+    ("message", "message-plugin"),
     ("completion", "completion-plugin"),
 ];
 

@@ -22,6 +22,7 @@ pub mod site;
 pub mod upstream;
 pub mod wait;
 pub mod wasi_http;
+pub mod websocket;
 pub mod witgate;
 
 pub use upstream::Upstream;

@@ -16,6 +16,7 @@ use crate::config::{Destination, Websocket};
 use crate::connection::Context;
 use crate::failure::{Failure, Side};
 use crate::head::{self, remove_hop_by_hop};
+use crate::messages::{self, MessageChain};
 use crate::reply;
 use crate::standard;
 use crate::trailers;
@@ -37,7 +38,9 @@ pub(crate) async fn serve(
     ));
     let head_only = request.method() == Method::HEAD;
     let mut client_end = tunnel::offered(&mut request);
-    let mut response = match live(&context, request, client_end.is_some(), &mut entry).await {
+    let mut messages = MessageChain::default();
+    let upgradable = client_end.is_some();
+    let mut response = match live(&context, request, upgradable, &mut entry, &mut messages).await {
         Ok(response) => response,
         Err(failure) => fail(&mut entry, &failure),
     };
@@ -53,19 +56,21 @@ pub(crate) async fn serve(
         context
             .worker
             .tasks
-            .spawn(tunnel::run(client_end, granted, entry));
+            .spawn(tunnel::run(client_end, granted, messages, entry));
         // The tunnel has the entry; the head of a 101 needs an account of nothing.
         return response.map(|_| Accounted::without_entry());
     }
     response.map(|body| Accounted::new(body, entry))
 }
 
-/// Every stage in order. An error is a failure of the exchange for which no response hooks run.
+/// Every stage in order. An error is a failure of the exchange for which no response hooks run. Who looks at the messages
+/// of a WebSocket that it ends in is put into `messages`.
 async fn live(
     context: &Context,
     request: Request<Incoming>,
     upgradable: bool,
     entry: &mut Entry,
+    messages: &mut MessageChain,
 ) -> Result<Response<Body>, Failure> {
     let worker = &context.worker;
     let (mut parts, incoming) = request.into_parts();
@@ -119,9 +124,25 @@ async fn live(
     entry.kept = Kept::new(route.links(), &worker.completions);
 
     let passed = pass(context, route, 0, exchange, body, upgradable, entry).await;
-    let (exchange, mut response) = passed;
+    let (mut exchange, mut response) = passed;
     if let Ok(response) = &mut response {
         trailers::settle(response, &exchange.request.extensions);
+    }
+
+    // Who looks at the messages of a granted WebSocket.
+    if let Ok(granted) = &response
+        && granted
+            .extensions()
+            .get::<Granted>()
+            .is_some_and(|granted| granted.is_websocket)
+    {
+        let (_, chain, _) = route.part(0);
+        let asked;
+        (exchange, asked) = messages::ask(chain, exchange, granted).await;
+        match asked {
+            Ok(asked) => *messages = asked,
+            Err(failure) => response = Err(failure),
+        }
     }
     entry.keep(exchange);
     response
@@ -144,12 +165,15 @@ async fn pass(
     let kept = kept.as_deref();
 
     // The chain forward, and what it leads to.
-    let (exchange, mut body, forward) = chain::forward(chain, exchange, body).await;
+    let (mut exchange, mut body, forward) = chain::forward(chain, exchange, body).await;
     if let Some(kept) = kept {
         kept.tell_first(links_before + forward.told(chain));
     }
     let (passed, exchange, response) = match (forward, middleware) {
         (Forward::Passed, None) => {
+            if exchange.facts.upgrade.is_some() && messages::may_inspect(chain) {
+                messages::withhold_extensions(&mut exchange.request.headers);
+            }
             // What a middleware passes on is not the client's exchange, which is parked already.
             let exchange = Parked::new(exchange, kept.filter(|_| part == 0));
             let arrived = arrive(context, route, &exchange, &mut body, upgradable, entry).await;
@@ -227,7 +251,8 @@ async fn arrive(
     // What an HTTP/1.0 upstream says of its version is not what we speak.
     *response.version_mut() = Version::HTTP_11;
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-        return accept_upgrade(response, permit, route.websocket);
+        let inspected = upgrade.filter(|_| messages::may_inspect(route.part(0).1));
+        return accept_upgrade(response, permit, route.websocket, inspected);
     }
     settle_length(response.headers_mut())?;
     trailers::remove_all_but_announcement(response.headers_mut());
@@ -250,11 +275,12 @@ fn settle_length(headers: &mut HeaderMap) -> Result<(), Failure> {
 }
 
 /// A 101: its hop-by-hop fields are what it is about, so `Upgrade` goes through, as does its reason phrase. The permit
-/// is there when the client asked.
+/// is there when the client asked. `inspected`: what it asked for, where plugins may want to look at messages.
 fn accept_upgrade(
     mut response: Response<Body>,
     permit: Option<Permit>,
     websocket: Option<Websocket>,
+    inspected: Option<&str>,
 ) -> Result<Response<Body>, Failure> {
     let Some(permit) = permit else {
         return Err(Failure::bad_gateway(
@@ -268,12 +294,16 @@ fn accept_upgrade(
         .insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
     let is_websocket = (upgrade.as_ref())
         .is_some_and(|protocol| protocol.as_bytes().eq_ignore_ascii_case(b"websocket"));
+    if let Some(asked) = inspected {
+        messages::check_grant(response.headers(), upgrade.as_ref(), asked)?;
+    }
     if let Some(upgrade) = upgrade {
         response.headers_mut().insert(header::UPGRADE, upgrade);
     }
     let granted = Granted {
         upstream: hyper::upgrade::on(&mut response),
         permit: Arc::new(permit),
+        is_websocket,
         websocket: websocket.filter(|_| is_websocket),
     };
     response.extensions_mut().insert(granted);

@@ -349,6 +349,7 @@ async fn load(
         start: plugin.limits.start,
         memory: plugin.limits.memory,
         held_body: plugin.limits.held_body,
+        message: plugin.limits.message,
         log_lines: plugin.limits.log_lines,
         concurrency: plugin.limits.concurrency,
         wait: plugin.limits.wait,

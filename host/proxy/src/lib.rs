@@ -8,7 +8,7 @@
 //!   head (normalise, hop-by-hop, forwarded, id) → route → chain forward (request hooks)
 //!     → reply | upstream (choose, connect, send, retry what is safe)
 //!   ← chain back (response hooks, reverse order, only the plugins that were passed)
-//!   ← transforms on the bodies, or a splice for an upgraded connection
+//!   ← transforms on the bodies; for an upgraded connection a splice, or its messages through the plugins
 //! → access log, metrics, completion hooks
 //! ```
 //!
@@ -36,6 +36,7 @@ mod router;
 
 mod chain;
 
+mod messages;
 mod standard;
 
 mod upgrade_limits;

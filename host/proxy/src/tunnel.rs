@@ -1,7 +1,8 @@
 //! An upgraded connection: bytes both ways, until either side ends.
 //!
 //! Where the route says so, the frames of a WebSocket are followed on their way, and its client is pinged; see
-//! [`liveness`]. Otherwise bytes are bytes.
+//! [`liveness`]. Where plugins look at its messages, these are taken out and put together anew; see [`inspect`].
+//! Otherwise bytes are bytes.
 
 use std::io;
 use std::sync::Arc;
@@ -18,10 +19,16 @@ use crate::body::Progress;
 use crate::config::Websocket;
 use crate::connection::Tracked;
 use crate::failure::Side;
+use crate::messages::MessageChain;
 use crate::upgrade_limits::Permit;
 
+mod compose;
+mod follow;
 mod frame;
+mod inspect;
+mod join;
 mod liveness;
+mod outbox;
 mod ping;
 mod splice;
 mod watched;
@@ -36,7 +43,9 @@ pub(crate) struct Granted {
     pub(crate) upstream: OnUpgrade,
     /// Counted as long as this, or the tunnel that it becomes, exists.
     pub(crate) permit: Arc<Permit>,
-    /// Set when the protocol is WebSocket and the route has its client pinged.
+    /// The protocol is WebSocket.
+    pub(crate) is_websocket: bool,
+    /// Set when it is and the route has its client pinged.
     pub(crate) websocket: Option<Websocket>,
 }
 
@@ -49,10 +58,16 @@ pub(crate) fn offered(request: &mut Request<Incoming>) -> Option<OnUpgrade> {
 }
 
 /// Moves bytes between the two ends until either has ended. The entry is logged at the end.
-pub(crate) async fn run(client: OnUpgrade, granted: Granted, mut entry: Box<Entry>) {
+pub(crate) async fn run(
+    client: OnUpgrade,
+    granted: Granted,
+    messages: MessageChain,
+    mut entry: Box<Entry>,
+) {
     let Granted {
         upstream,
         permit: _given_back_at_the_end,
+        is_websocket: _,
         websocket,
     } = granted;
     // What stands in the log if the worker ends first.
@@ -61,7 +76,8 @@ pub(crate) async fn run(client: OnUpgrade, granted: Granted, mut entry: Box<Entr
     let tunnelled = match tokio::try_join!(client, upstream) {
         Ok((client, upstream)) => {
             entry.log_upgrade();
-            splice(client, upstream, &entry.received, &entry.sent, websocket).await
+            let counts = [&*entry.received, &entry.sent];
+            splice(client, upstream, counts, messages, websocket).await
         }
         Err(error) => Err(Broken {
             side: Side::Client,
@@ -101,8 +117,8 @@ impl End {
 async fn splice(
     client: Upgraded,
     upstream: Upgraded,
-    received: &Progress,
-    sent: &Progress,
+    [received, sent]: [&Progress; 2],
+    messages: MessageChain,
     websocket: Option<Websocket>,
 ) -> Result<(), Broken> {
     let (Ok(client), Ok(upstream)) = (
@@ -125,6 +141,10 @@ async fn splice(
         side: Side::Upstream,
         stream: upstream.io.into_inner(),
     };
+    if !messages.is_empty() {
+        let (ends, early) = ([client, upstream], [&*early_up, &*early_down]);
+        return inspect::run(ends, early, [received, sent], messages, websocket).await;
+    }
     if let Some(limits) = websocket {
         watched::prepare(&client);
         let (liveness, mark) = (liveness::Liveness::new(limits), ping::Mark::random());

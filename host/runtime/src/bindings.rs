@@ -25,6 +25,8 @@ wasmtime::component::bindgen!({
 
 pub(crate) use exports::witgate::plugin::completion_hook;
 pub(crate) use exports::witgate::plugin::lifecycle::ConfigError;
+pub(crate) use exports::witgate::plugin::message_hook::Inspection;
+pub(crate) use exports::witgate::plugin::messages;
 pub(crate) use exports::witgate::plugin::request_hook::RequestVerdict;
 pub(crate) use exports::witgate::plugin::response_hook::ResponseVerdict;
 pub(crate) use witgate::plugin::clock;

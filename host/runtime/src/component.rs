@@ -46,6 +46,8 @@ pub struct Hooks {
     pub response: bool,
     /// `completion-hook`
     pub completion: bool,
+    /// `message-hook`
+    pub message: bool,
 }
 
 /// Where the functions that the host calls are found in an instance.
@@ -57,6 +59,8 @@ pub(crate) struct Exports {
     pub(crate) on_complete: Option<ComponentExportIndex>,
     pub(crate) push: Option<ComponentExportIndex>,
     pub(crate) finish: Option<ComponentExportIndex>,
+    pub(crate) on_upgrade: Option<ComponentExportIndex>,
+    pub(crate) on_message: Option<ComponentExportIndex>,
 }
 
 /// Why a file cannot be used as a plugin. Each message says what to do about it.
@@ -161,6 +165,7 @@ impl Component {
             request: self.exports.on_request.is_some(),
             response: self.exports.on_response.is_some(),
             completion: self.exports.on_complete.is_some(),
+            message: self.exports.on_upgrade.is_some(),
         }
     }
 
@@ -267,7 +272,9 @@ fn find_exports(engine: &Engine, compiled: &Compiled) -> Result<Exports, LoadErr
     let on_request = function("request-hook", "on-request");
     let on_response = function("response-hook", "on-response");
     let on_complete = function("completion-hook", "on-complete");
-    let has_hook = [&on_request, &on_response, &on_complete]
+    let on_upgrade = function("message-hook", "on-upgrade");
+    let on_message = function("messages", "[method]messages.on-message");
+    let has_hook = [&on_request, &on_response, &on_complete, &on_upgrade]
         .iter()
         .any(|hook| hook.is_some());
     let lifecycle = function("lifecycle", "configure").zip(function("lifecycle", "config-schema"));
@@ -282,6 +289,8 @@ fn find_exports(engine: &Engine, compiled: &Compiled) -> Result<Exports, LoadErr
             on_complete,
             push,
             finish,
+            on_upgrade,
+            on_message,
         }),
         _ => Err(incomplete(&ours)),
     }

@@ -10,6 +10,8 @@ use crate::failure::FailureKind;
 pub struct PluginCounts {
     on_request: AtomicU64,
     on_response: AtomicU64,
+    on_upgrade: AtomicU64,
+    on_message: AtomicU64,
     on_complete: AtomicU64,
     failures: [AtomicU64; FailureKind::LABELS.len()],
     quarantined: AtomicBool,
@@ -20,15 +22,19 @@ pub struct PluginCounts {
 pub(crate) enum Hook {
     Request,
     Response,
+    Upgrade,
+    Message,
     Completion,
 }
 
 impl PluginCounts {
     /// Calls by hook, the failed ones included: `("on-request", 12)`, …
-    pub fn calls(&self) -> [(&'static str, u64); 3] {
+    pub fn calls(&self) -> [(&'static str, u64); 5] {
         [
             ("on-request", self.on_request.load(Ordering::Relaxed)),
             ("on-response", self.on_response.load(Ordering::Relaxed)),
+            ("on-upgrade", self.on_upgrade.load(Ordering::Relaxed)),
+            ("on-message", self.on_message.load(Ordering::Relaxed)),
             ("on-complete", self.on_complete.load(Ordering::Relaxed)),
         ]
     }
@@ -50,6 +56,8 @@ impl PluginCounts {
         let count = match hook {
             Hook::Request => &self.on_request,
             Hook::Response => &self.on_response,
+            Hook::Upgrade => &self.on_upgrade,
+            Hook::Message => &self.on_message,
             Hook::Completion => &self.on_complete,
         };
         count.fetch_add(1, Ordering::Relaxed);

@@ -135,6 +135,16 @@ impl Attributes {
             .map(|a| (&*a.plugin, &*a.note, &*a.value))
     }
 
+    /// Leaves a note as if the plugin called `plugin` had.
+    ///
+    /// # Errors
+    ///
+    /// Those of `exchange.set-attribute`, in words.
+    pub fn leave(&mut self, plugin: &str, note: &str, value: &str) -> Result<(), String> {
+        self.set(&plugin.into(), note, value)
+            .map_err(|error| format!("the note {note:?} is refused: {error:?}"))
+    }
+
     pub(crate) fn set(
         &mut self,
         plugin: &Arc<str>,

@@ -20,9 +20,10 @@ const MAX_MESSAGE: usize = 4096;
 impl State {
     fn exchange(&self) -> Result<&Exchange> {
         match &self.phase {
-            Phase::Request(exchange) | Phase::Response(exchange) | Phase::Completion(exchange) => {
-                Ok(exchange)
-            }
+            Phase::Request(exchange)
+            | Phase::Response(exchange)
+            | Phase::Upgrade(exchange)
+            | Phase::Completion(exchange) => Ok(exchange),
             Phase::Other(call) => bail!("there is no current exchange in {call}"),
         }
     }
@@ -37,6 +38,9 @@ impl State {
             Phase::Response(_) | Phase::Completion(_) => {
                 bail!("the request has been sent and cannot be changed any more")
             }
+            Phase::Upgrade(_) => {
+                bail!("the request has been sent and cannot be changed in on-upgrade")
+            }
             Phase::Other(call) => bail!("there is no current exchange in {call}"),
         }
     }
@@ -50,6 +54,9 @@ impl State {
 
     fn response_mut(&mut self) -> Result<(&mut ResponseHead, HeadLimits)> {
         self.response()?;
+        if let Phase::Upgrade(_) = &self.phase {
+            bail!("the response cannot be changed in on-upgrade, only in on-response");
+        }
         let (Phase::Request(exchange) | Phase::Response(exchange)) = &mut self.phase else {
             bail!("the response has been sent and cannot be changed in on-complete");
         };
@@ -112,9 +119,10 @@ impl exchange::Host for State {
     ) -> Result<Result<(), exchange::AttributeError>> {
         let plugin = self.plugin.clone();
         let exchange = match &mut self.phase {
-            Phase::Request(exchange) | Phase::Response(exchange) | Phase::Completion(exchange) => {
-                exchange
-            }
+            Phase::Request(exchange)
+            | Phase::Response(exchange)
+            | Phase::Upgrade(exchange)
+            | Phase::Completion(exchange) => exchange,
             Phase::Other(call) => bail!("there is no current exchange in {call}"),
         };
         Ok(exchange
@@ -296,9 +304,10 @@ impl log::Host for State {
             Budget::Refilled { .. } | Budget::Taken => {}
         }
         let (route, request_id) = match (&self.phase, &self.body_of) {
-            (Phase::Request(e) | Phase::Response(e) | Phase::Completion(e), _) => {
-                (&*e.facts.route, &*e.facts.id)
-            }
+            (
+                Phase::Request(e) | Phase::Response(e) | Phase::Upgrade(e) | Phase::Completion(e),
+                _,
+            ) => (&*e.facts.route, &*e.facts.id),
             (Phase::Other(_), Some((route, id))) => (&**route, &**id),
             (Phase::Other(_), None) => ("", ""),
         };

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::sync::Notify;
 use wasmtime::component::{
     ComponentExportIndex, ComponentNamedList, Instance as Wasm, InstancePre, Lift, Lower,
     ResourceAny,
@@ -13,7 +14,8 @@ use wasmtime::{PoolConcurrencyLimitError, ResourceLimiter, Store, Trap};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 use wasmtime_wasi_config::WasiConfig;
 
-use crate::bindings::{self, RawVerdict, RequestVerdict, ResponseVerdict, completion_hook, types};
+use crate::bindings::{self, Inspection, completion_hook, messages};
+use crate::bindings::{RawVerdict, RequestVerdict, ResponseVerdict, types};
 use crate::clock::Clock;
 use crate::component::Exports;
 use crate::exchange::Exchange;
@@ -66,6 +68,8 @@ pub(crate) enum Phase {
     Request(Box<Exchange>),
     /// `on-response`, or the end of a response body that is held back.
     Response(Box<Exchange>),
+    /// `on-upgrade`
+    Upgrade(Box<Exchange>),
     /// `on-complete`
     Completion(Box<Exchange>),
     /// A call without a current exchange; its name.
@@ -140,7 +144,14 @@ struct Calls {
     push: Option<TypedFunc<(ResourceAny, Bytes), Fallible<Bytes>>>,
     on_complete: Option<TypedFunc<(completion_hook::Summary,), Fallible<()>>>,
     finish: Option<TypedFunc<(ResourceAny,), Fallible<Bytes>>>,
+    on_upgrade: Option<TypedFunc<(), Fallible<Option<Inspection>>>>,
+    on_message: Option<OnMessage>,
 }
+
+type OnMessage = TypedFunc<
+    (ResourceAny, messages::Direction, messages::Message),
+    Fallible<messages::MessageVerdict>,
+>;
 
 pub(crate) struct Instance {
     store: Store<State>,
@@ -150,6 +161,8 @@ pub(crate) struct Instance {
     /// In a call. Still set when the next one comes: the last was abandoned half-way.
     entered: bool,
     dead: bool,
+    /// Told when a call costs it its life.
+    died: Arc<Notify>,
     /// Exchanges that it has taken.
     exchanges: u64,
     /// Bytes of memory after which it is replaced.
@@ -187,6 +200,7 @@ impl Instance {
                 limits,
                 entered: false,
                 dead: false,
+                died: Arc::default(),
                 exchanges: 0,
                 recycle_memory: usize::MAX,
             }),
@@ -341,6 +355,49 @@ impl Instance {
         (phase.into_exchange(), flatten(result))
     }
 
+    pub(crate) async fn on_upgrade(
+        &mut self,
+        exchange: Box<Exchange>,
+    ) -> (Box<Exchange>, Result<Option<Inspection>, FailureKind>) {
+        let Some(hook) = self.calls.on_upgrade else {
+            return (exchange, Ok(None));
+        };
+        let (phase, result) = self
+            .call(&hook, (), Phase::Upgrade(exchange), self.limits.deadline)
+            .await;
+        (phase.into_exchange(), flatten(result))
+    }
+
+    pub(crate) async fn on_message(
+        &mut self,
+        messages: ResourceAny,
+        direction: messages::Direction,
+        message: messages::Message,
+        size: usize,
+        of: &(Arc<str>, Arc<str>),
+    ) -> Result<messages::MessageVerdict, FailureKind> {
+        let Some(on_message) = self.calls.on_message else {
+            let what = "messages to be called, without exporting the interface `messages`";
+            return Err(FailureKind::BadResult(what.into()));
+        };
+        self.store.data_mut().body_of = Some(of.clone());
+        let phase = Phase::Other("messages.on-message");
+        // Whoever sends much may cost much.
+        let begun = u32::try_from(size >> 20)
+            .unwrap_or(u32::MAX)
+            .saturating_add(1);
+        let deadline = self.limits.deadline.saturating_mul(begun);
+        let (_, result) = self
+            .call(&on_message, (messages, direction, message), phase, deadline)
+            .await;
+        flatten(result)
+    }
+
+    /// Is told when this instance is lost. It may be lost already.
+    pub(crate) fn died(&self) -> Arc<Notify> {
+        self.died.clone()
+    }
+
     /// Ends the life of a transform whose body is over.
     pub(crate) async fn drop_transform(
         &mut self,
@@ -391,7 +448,10 @@ impl Instance {
         let phase = std::mem::replace(&mut state.phase, Phase::Other("no call"));
         state.body_of = None;
         let result = called.map_err(|error| explain(&error, deadline, &state.memory));
-        self.dead |= result.is_err();
+        if result.is_err() {
+            self.dead = true;
+            self.died.notify_waiters();
+        }
         (phase, result)
     }
 }
@@ -449,6 +509,14 @@ impl Calls {
             finish: exports
                 .finish
                 .map(|f| typed(store, wasm, f, "transform.finish"))
+                .transpose()?,
+            on_upgrade: exports
+                .on_upgrade
+                .map(|f| typed(store, wasm, f, "message-hook.on-upgrade"))
+                .transpose()?,
+            on_message: exports
+                .on_message
+                .map(|f| typed(store, wasm, f, "messages.on-message"))
                 .transpose()?,
         })
     }
@@ -512,6 +580,7 @@ impl Phase {
         match self {
             Self::Request(_) => "on-request",
             Self::Response(_) => "on-response",
+            Self::Upgrade(_) => "on-upgrade",
             Self::Completion(_) => "on-complete",
             Self::Other(call) => call,
         }
@@ -519,9 +588,10 @@ impl Phase {
 
     pub(crate) fn into_exchange(self) -> Box<Exchange> {
         match self {
-            Self::Request(exchange) | Self::Response(exchange) | Self::Completion(exchange) => {
-                exchange
-            }
+            Self::Request(exchange)
+            | Self::Response(exchange)
+            | Self::Upgrade(exchange)
+            | Self::Completion(exchange) => exchange,
             Self::Other(call) => unreachable!("{call} was not entered with an exchange"),
         }
     }

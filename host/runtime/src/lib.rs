@@ -61,6 +61,7 @@ mod trailers;
 mod transform;
 
 mod completion;
+mod messages;
 
 mod failure;
 
@@ -82,6 +83,7 @@ pub use instance::ConfigError;
 pub use keyvalue::{
     Answer, Change, KeyValue, KeyValueError, KeyValueGrant, MAX_KEY, MAX_VALUE, MemoryStore, Stored,
 };
+pub use messages::{Close, Direction, Message, MessageStream, MessageVerdict};
 pub use metrics::{CustomMetrics, CustomSeries, CustomValue, MetricsGrant};
 pub use origin::Origin;
 pub use plugin::{Isolation, Limits, Plugin, StartError};

@@ -24,6 +24,8 @@ pub struct Limits {
     pub memory: usize,
     /// Bytes of a body that is held back.
     pub held_body: usize,
+    /// Bytes of one message of a WebSocket, joined.
+    pub message: usize,
     /// Log lines a second on each worker.
     pub log_lines: u32,
     /// Calls on one worker that may be under way at once, each in an instance; with [`Isolation::Exchange`], exchanges.
@@ -50,7 +52,8 @@ pub enum Isolation {
 
 impl Default for Limits {
     /// 50 ms a call: long for a hook, and short for the other connections of a worker that wait meanwhile. 5 s for a
-    /// start: instances of large language runtimes and their configuration take their time. 64 MiB. 1 MiB held. 100
+    /// start: instances of large language runtimes and their configuration take their time. 64 MiB. 1 MiB held. A
+    /// message of 16 MiB: a guest that looks at one has room for it, and for what it makes of it, in its memory. 100
     /// lines. 16 calls at once on one worker: only those that wait or compute for milliseconds are under way together,
     /// and each costs an instance's memory. One second for a turn: a client would rather be refused than wait longer.
     fn default() -> Self {
@@ -59,6 +62,7 @@ impl Default for Limits {
             start: Duration::from_secs(5),
             memory: 64 << 20,
             held_body: 1 << 20,
+            message: 16 << 20,
             log_lines: 100,
             concurrency: 16,
             wait: Duration::from_secs(1),

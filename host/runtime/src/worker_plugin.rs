@@ -14,6 +14,7 @@ use crate::exchange::Exchange;
 use crate::failure::{FailureKind, PluginFailure};
 use crate::http_client::Outbound;
 use crate::instance::Instance;
+use crate::messages::MessageStream;
 use crate::plugin::{Isolation, Plugin, StartError};
 use crate::quarantine::Quarantine;
 use crate::slot::{Slot, State};
@@ -90,10 +91,8 @@ impl WorkerPlugin {
         exchange: Box<Exchange>,
     ) -> (Box<Exchange>, Result<Verdict, PluginFailure>) {
         self.counts.called(Hook::Request);
-        self.call("on-request", exchange, async |instance, exchange| {
-            instance.on_request(exchange).await
-        })
-        .await
+        let hook = async |instance: &mut Instance, exchange| instance.on_request(exchange).await;
+        self.call("on-request", exchange, hook, Self::verdict).await
     }
 
     /// Calls `on-response`; as [`on_request`](Self::on_request).
@@ -102,10 +101,31 @@ impl WorkerPlugin {
         exchange: Box<Exchange>,
     ) -> (Box<Exchange>, Result<Verdict, PluginFailure>) {
         self.counts.called(Hook::Response);
-        self.call("on-response", exchange, async |instance, exchange| {
-            instance.on_response(exchange).await
-        })
-        .await
+        let hook = async |instance: &mut Instance, exchange| instance.on_response(exchange).await;
+        self.call("on-response", exchange, hook, Self::verdict)
+            .await
+    }
+
+    /// Calls `on-upgrade`; `None` when the component has no such hook, or does not want to see the messages. As
+    /// [`on_request`](Self::on_request).
+    pub async fn on_upgrade(
+        self: &Rc<Self>,
+        exchange: Box<Exchange>,
+    ) -> (Box<Exchange>, Result<Option<MessageStream>, PluginFailure>) {
+        self.counts.called(Hook::Upgrade);
+        let hook = async |instance: &mut Instance, exchange| {
+            let (exchange, inspection) = instance.on_upgrade(exchange).await;
+            let died = instance.died();
+            (
+                exchange,
+                inspection.map(|wanted| wanted.map(|wanted| (wanted, died))),
+            )
+        };
+        let check = |plugin: &Rc<Self>, wanted, slot: &Arc<Slot>, exchange: &Exchange| {
+            let of = (exchange.facts.route.clone(), exchange.facts.id.clone());
+            Ok(MessageStream::new(plugin.clone(), slot.clone(), wanted, of))
+        };
+        self.call("on-upgrade", exchange, hook, check).await
     }
 
     /// Calls `on-complete`, if the component has that hook, of an exchange that is over. The exchange comes back for the
@@ -116,13 +136,11 @@ impl WorkerPlugin {
         summary: &Summary,
     ) -> (Box<Exchange>, Result<(), PluginFailure>) {
         self.counts.called(Hook::Completion);
-        let (exchange, verdict) = self
-            .call("on-complete", exchange, async |instance, exchange| {
-                let (exchange, told) = instance.on_complete(exchange, summary.into()).await;
-                (exchange, told.map(|()| RawVerdict::Next))
-            })
-            .await;
-        (exchange, verdict.map(drop))
+        let hook = async |instance: &mut Instance, exchange| {
+            instance.on_complete(exchange, summary.into()).await
+        };
+        let check = |_: &Rc<Self>, (), _: &Arc<Slot>, _: &Exchange| Ok(());
+        self.call("on-complete", exchange, hook, check).await
     }
 
     /// Counts an exchange of whose end the plugin was not told, because too many waited.
@@ -130,15 +148,14 @@ impl WorkerPlugin {
         self.failure("on-complete", FailureKind::NotTold)
     }
 
-    async fn call(
+    /// Calls a hook of an instance that is free, and checks what it returned.
+    async fn call<R, V>(
         self: &Rc<Self>,
         call: &'static str,
         mut exchange: Box<Exchange>,
-        hook: impl AsyncFnOnce(
-            &mut Instance,
-            Box<Exchange>,
-        ) -> (Box<Exchange>, Result<RawVerdict, FailureKind>),
-    ) -> (Box<Exchange>, Result<Verdict, PluginFailure>) {
+        hook: impl AsyncFnOnce(&mut Instance, Box<Exchange>) -> (Box<Exchange>, Result<R, FailureKind>),
+        check: impl FnOnce(&Rc<Self>, R, &Arc<Slot>, &Exchange) -> Result<V, FailureKind>,
+    ) -> (Box<Exchange>, Result<V, PluginFailure>) {
         let own = self.plugin.isolation() == Isolation::Exchange;
         let mut before = exchange.own_instances.take(&self.plugin);
         let mut turn = None;
@@ -162,7 +179,7 @@ impl WorkerPlugin {
             }
             let (mut exchange, result) = hook(&mut instance, exchange).await;
             drop(instance);
-            let verdict = result.and_then(|verdict| self.verdict(verdict, &slot, &exchange));
+            let verdict = result.and_then(|verdict| check(self, verdict, &slot, &exchange));
             if own {
                 exchange.own_instances.put(self.plugin.clone(), slot);
             }

@@ -47,6 +47,7 @@ mod tests {
                 "allow-list",
                 "bearer-auth",
                 "cdp-endpoint",
+                "cdp-guard",
                 "cdp-urls",
                 "connection-close",
                 "headers",

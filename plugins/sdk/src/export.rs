@@ -1,5 +1,5 @@
 /// Makes a component of a plugin: `export!(MyPlugin: request)`, `export!(MyPlugin: request, response)`, … with the hooks
-/// `request`, `response` and `completion`.
+/// `request`, `response`, `message` and `completion`.
 ///
 /// Once per crate, whose `crate-type` holds `cdylib`. The named hooks are what the host calls, so a hook trait that is
 /// implemented and not named costs nothing and does nothing; one that is named and not implemented does not compile. Off
@@ -54,6 +54,16 @@ macro_rules! __export_interface {
             $exported with_types_in $crate::__private::response_hook
         );
     };
+    (message_hook: $exported:ident) => {
+        #[cfg(target_arch = "wasm32")]
+        $crate::__private::messages::__export_witgate_plugin_messages_0_1_0_cabi!(
+            $exported with_types_in $crate::__private::messages
+        );
+        #[cfg(target_arch = "wasm32")]
+        $crate::__private::message_hook::__export_witgate_plugin_message_hook_0_1_0_cabi!(
+            $exported with_types_in $crate::__private::message_hook
+        );
+    };
     (completion_hook: $exported:ident) => {
         #[cfg(target_arch = "wasm32")]
         $crate::__private::completion_hook::__export_witgate_plugin_completion_hook_0_1_0_cabi!(
@@ -81,9 +91,14 @@ macro_rules! __export_hook {
         $crate::__private::export_interface!(completion_hook: $exported);
         $crate::__private::component_type!(COMPLETION "component-type:witgate:completion");
     };
+    (message: $plugin:ty, $exported:ident) => {
+        const _: fn() = $crate::__private::is_message_hook::<$plugin>;
+        $crate::__private::export_interface!(message_hook: $exported);
+        $crate::__private::component_type!(MESSAGE "component-type:witgate:message");
+    };
     ($other:ident: $plugin:ty, $exported:ident) => {
         ::core::compile_error!(::core::concat!(
-            "there is no hook `", ::core::stringify!($other), "`; there are `request`, `response` and `completion`"
+            "there is no hook `", ::core::stringify!($other), "`; there are `request`, `response`, `message` and `completion`"
         ));
     };
 }

@@ -4,12 +4,12 @@ use std::cell::{OnceCell, RefCell};
 use std::marker::PhantomData;
 
 use crate::bindings::exports::witgate::plugin::{
-    completion_hook, lifecycle, request_hook, response_hook, transform,
+    completion_hook, lifecycle, message_hook, messages, request_hook, response_hook, transform,
 };
 use crate::bindings::witgate::plugin::types;
 use crate::{
-    CompletionHook, Exchange, Plugin, Request, RequestHook, RequestVerdict, Response, ResponseHook,
-    ResponseVerdict, Transform, config,
+    CompletionHook, Direction, Exchange, Message, MessageHook, Messages, Plugin, Request,
+    RequestHook, RequestVerdict, Response, ResponseHook, ResponseVerdict, Transform, config,
 };
 
 /// Where the one plugin of an instance lives. [`export!`](crate::export) implements it, since only a macro can make a
@@ -134,5 +134,53 @@ impl<P: Instance + CompletionHook> completion_hook::Guest for Component<P> {
             )
         });
         told.map_err(|failure| failure.into_wit())
+    }
+}
+
+impl<P: Instance + MessageHook> messages::Guest for Component<P> {
+    type Messages = Socket;
+}
+
+/// A WebSocket's messages as the host sees them.
+pub struct Socket(RefCell<Box<dyn Messages>>);
+
+impl messages::GuestMessages for Socket {
+    fn on_message(
+        &self,
+        direction: messages::Direction,
+        message: messages::Message,
+    ) -> Result<messages::MessageVerdict, types::Failure> {
+        let (direction, message) = (Direction::from_wit(direction), Message::from_wit(message));
+        match self.0.borrow_mut().on_message(direction, message) {
+            Ok(verdict) => Ok(verdict.into_wit()),
+            Err(failure) => Err(failure.into_wit()),
+        }
+    }
+}
+
+impl<P: Instance + MessageHook> message_hook::Guest for Component<P> {
+    fn on_upgrade() -> Result<Option<message_hook::Inspection>, types::Failure> {
+        let wanted = with_plugin(|plugin: &P| {
+            plugin.on_upgrade(
+                &Exchange::current(),
+                &Request::current(),
+                &Response::current(),
+            )
+        });
+        let wanted = wanted.map_err(|failure| failure.into_wit())?;
+        Ok(wanted.map(|wanted| {
+            let flags = [
+                (wanted.to_upstream, messages::Interest::TO_UPSTREAM),
+                (wanted.to_client, messages::Interest::TO_CLIENT),
+                (wanted.control, messages::Interest::CONTROL),
+            ];
+            let set = flags.into_iter().filter(|(is_set, _)| *is_set);
+            let interest = set.fold(messages::Interest::empty(), |all, (_, flag)| all | flag);
+            let socket = Socket(RefCell::new(wanted.messages));
+            message_hook::Inspection {
+                messages: messages::Messages::new(socket),
+                interest,
+            }
+        }))
     }
 }

@@ -65,6 +65,7 @@ mod head;
 pub mod http_client;
 pub mod keyvalue;
 pub mod log;
+mod messages;
 pub mod metrics;
 mod plugin;
 mod reply;
@@ -82,6 +83,9 @@ pub use config::ConfigErrors;
 pub use exchange::{AttributeError, AttributeErrorKind, Exchange};
 pub use failure::Failure;
 pub use head::{HeadError, HeadErrorKind};
+pub use messages::{
+    CloseReason, Direction, Inspection, Message, MessageHook, MessageVerdict, Messages,
+};
 pub use plugin::{NoConfig, Plugin, RequestHook, ResponseHook};
 pub use reply::{File, Reply};
 pub use request::Request;
@@ -96,7 +100,7 @@ pub mod __private {
     pub use wit_bindgen;
 
     pub use crate::bindings::exports::witgate::plugin::{
-        completion_hook, lifecycle, request_hook, response_hook, transform,
+        completion_hook, lifecycle, message_hook, messages, request_hook, response_hook, transform,
     };
     pub use crate::guest::{Component, Instance};
     pub use crate::{
@@ -115,6 +119,11 @@ pub mod __private {
             "/response.component-type"
         ))
          .len()] = include_bytes!(concat!(env!("OUT_DIR"), "/response.component-type"));
+        pub const MESSAGE: &[u8; include_bytes!(concat!(
+            env!("OUT_DIR"),
+            "/message.component-type"
+        ))
+         .len()] = include_bytes!(concat!(env!("OUT_DIR"), "/message.component-type"));
         pub const COMPLETION: &[u8; include_bytes!(concat!(
             env!("OUT_DIR"),
             "/completion.component-type"
@@ -125,4 +134,5 @@ pub mod __private {
     pub const fn is_request_hook<P: crate::RequestHook>() {}
     pub const fn is_response_hook<P: crate::ResponseHook>() {}
     pub const fn is_completion_hook<P: crate::CompletionHook>() {}
+    pub const fn is_message_hook<P: crate::MessageHook>() {}
 }

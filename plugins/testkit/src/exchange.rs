@@ -107,6 +107,16 @@ impl Exchange {
         self
     }
 
+    /// Leaves a note of another plugin on it.
+    ///
+    /// The name is 1 to 64 characters of `a`–`z`, `0`–`9`, `-` and `_`, the value at most 1,024 bytes.
+    #[must_use]
+    pub fn note_of(mut self, plugin: &str, note: &str, value: &str) -> Self {
+        let attributes = &mut self.inner_mut().attributes;
+        attributes.leave(plugin, note, value).expect("a legal note");
+        self
+    }
+
     /// Gives it a response with this status and these headers.
     #[must_use]
     pub fn response(mut self, status: u16, headers: &[(&str, &str)]) -> Self {
@@ -187,7 +197,7 @@ impl Exchange {
     /// Lends it to a plugin for one call.
     pub(crate) fn lend(
         &mut self,
-        call: impl FnOnce(Box<witgate_runtime::Exchange>) -> Called,
+        call: impl FnOnce(Box<witgate_runtime::Exchange>) -> Called<witgate_runtime::Verdict>,
         stage: &Stage,
     ) -> Result<Verdict, PluginFailure> {
         self.lend_to(call)
@@ -206,10 +216,7 @@ impl Exchange {
 }
 
 /// What a call gives back.
-type Called = (
-    Box<witgate_runtime::Exchange>,
-    Result<witgate_runtime::Verdict, PluginFailure>,
-);
+type Called<T> = (Box<witgate_runtime::Exchange>, Result<T, PluginFailure>);
 
 fn name(name: &str) -> HeaderName {
     HeaderName::from_bytes(name.as_bytes()).expect("a legal header name")

@@ -29,6 +29,7 @@ mod exchange;
 mod grants;
 mod http_client;
 mod log;
+mod messages;
 mod plugin;
 mod verdict;
 
@@ -37,9 +38,11 @@ pub use component::Component;
 pub use exchange::Exchange;
 pub use grants::Store;
 pub use log::LogLine;
+pub use messages::Messages;
 pub use plugin::{PLUGIN_NAME, Plugin};
 pub use verdict::Verdict;
 pub use witgate_runtime::{
-    ConfigError, CustomValue, End, FailureKind, FaultySide, FileReply, Finished, HeldEnd, Limits,
-    PluginFailure, Reply, ReplyBody, Scheme, SendError, Stale, Summary,
+    Close, ConfigError, CustomValue, Direction, End, FailureKind, FaultySide, FileReply, Finished,
+    HeldEnd, Limits, Message, MessageVerdict, PluginFailure, Reply, ReplyBody, Scheme, SendError,
+    Stale, Summary,
 };

@@ -11,7 +11,7 @@ use witgate_runtime::{
 
 use crate::grants::Grants;
 use crate::log::Log;
-use crate::{Exchange, LogLine, Verdict};
+use crate::{Exchange, LogLine, Messages, Verdict};
 
 /// The name under which a plugin is started here; the namespace of its attributes.
 pub const PLUGIN_NAME: &str = "under-test";
@@ -100,6 +100,30 @@ impl Plugin {
             |lent| self.stage.run(self.worker.on_response(lent)),
             &self.stage,
         )
+    }
+
+    /// Calls the hook for a granted WebSocket, for an exchange with a response of status 101. `None` when the plugin
+    /// does not want to see its messages.
+    ///
+    /// # Panics
+    ///
+    /// When the plugin fails.
+    pub fn on_upgrade(&self, exchange: &mut Exchange) -> Option<Messages> {
+        self.try_on_upgrade(exchange)
+            .unwrap_or_else(|failure| self.stage.fail(&failure))
+    }
+
+    /// Calls the hook for a granted WebSocket.
+    ///
+    /// # Errors
+    ///
+    /// As [`try_on_request`](Self::try_on_request).
+    pub fn try_on_upgrade(
+        &self,
+        exchange: &mut Exchange,
+    ) -> Result<Option<Messages>, PluginFailure> {
+        let wanted = exchange.lend_to(|lent| self.stage.run(self.worker.on_upgrade(lent)))?;
+        Ok(wanted.map(|stream| Messages::new(stream, self.stage.clone())))
     }
 
     /// Calls the completion hook.

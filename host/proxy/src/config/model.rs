@@ -516,6 +516,8 @@ pub struct PluginLimits {
     pub memory: usize,
     /// `held-body`: bytes of a body that is held back. Default `1MiB`.
     pub held_body: usize,
+    /// `message`: bytes of one message of a WebSocket. Default `16MiB`.
+    pub message: usize,
     /// `log-lines`: per second and worker. Default 100.
     pub log_lines: u32,
     /// `concurrency`: calls on one worker under way at once, default 16; with `isolation = "exchange"`, exchanges,

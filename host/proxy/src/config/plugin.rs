@@ -23,6 +23,7 @@ impl Default for PluginLimits {
             start: Duration::from_secs(5),
             memory: 64 << 20,
             held_body: 1 << 20,
+            message: 16 << 20,
             log_lines: 100,
             concurrency: 16,
             wait: Duration::from_secs(1),
@@ -107,11 +108,13 @@ fn read_limits(section: &mut Section<'_>, isolation: Isolation) -> Option<Plugin
     let default = default_limits(isolation);
     let memory = size_within(64 << 10..=4 << 30);
     let held_body = size_within(0..=1 << 30);
+    let message = size_within(0..=1 << 30);
     Some(PluginLimits {
         deadline: section.default("deadline", default.deadline, positive_duration),
         start: section.default("start", default.start, positive_duration),
         memory: section.default("memory", default.memory, memory),
         held_body: section.default("held-body", default.held_body, held_body),
+        message: section.default("message", default.message, message),
         log_lines: section.default("log-lines", default.log_lines, integer(0..=1_000_000)),
         concurrency: section.default("concurrency", default.concurrency, integer(1..=65_536)),
         wait: section.default("wait", default.wait, positive_duration),

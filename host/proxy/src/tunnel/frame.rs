@@ -37,20 +37,36 @@ impl Opcode {
         }
     }
 
+    /// As it stands in a frame's first byte.
+    pub(super) fn number(self) -> u8 {
+        match self {
+            Self::Continuation => 0x0,
+            Self::Text => 0x1,
+            Self::Binary => 0x2,
+            Self::Close => 0x8,
+            Self::Ping => 0x9,
+            Self::Pong => 0xa,
+        }
+    }
+
     /// Control frames may stand between the frames of a message (RFC 6455 §5.5).
-    fn is_control(self) -> bool {
+    pub(super) fn is_control(self) -> bool {
         matches!(self, Self::Close | Self::Ping | Self::Pong)
     }
 }
 
-/// A whole header. The three reserved bits are not looked at: extensions such as permessage-deflate give them their
-/// meaning, and the two ends have agreed on those between themselves.
+/// A whole header. The three reserved bits are not judged: extensions such as permessage-deflate give them their
+/// meaning, and the two ends may have agreed on those between themselves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Header {
     /// The key of the payload's masking; of the client's frames only.
     pub(super) mask: Option<[u8; 4]>,
     /// Bytes that follow the header.
     pub(super) payload: u64,
+    /// The message ends with this frame.
+    pub(super) last: bool,
+    /// Any of the reserved bits is set.
+    pub(super) reserved: bool,
 }
 
 /// Why bytes are no WebSocket frames. Nothing that follows can be told apart from payload any more.
@@ -74,6 +90,8 @@ pub(super) enum Malformed {
     Interleaved,
     #[error("a WebSocket frame continues a message that did not begin")]
     NothingToContinue,
+    #[error("a WebSocket frame has a reserved bit set, and no extension was agreed on")]
+    Reserved,
 }
 
 /// What the first bytes of a piece are.
@@ -132,6 +150,16 @@ impl FrameReader {
     /// Whether the next byte begins a frame, so that another frame could be put before it.
     pub(super) fn at_boundary(&self) -> bool {
         matches!(self.place, Place::Header { have: 0, .. })
+    }
+
+    /// Whether the next byte belongs to a header of which some bytes have been seen.
+    pub(super) fn is_in_header(&self) -> bool {
+        matches!(self.place, Place::Header { have: 1.., .. })
+    }
+
+    /// Whether a message has begun and not ended.
+    pub(super) fn is_in_message(&self) -> bool {
+        self.in_message
     }
 
     /// Goes on by one step: to the end of the frame, of its header, or of `bytes`, which must not be empty.
@@ -227,7 +255,13 @@ impl FrameReader {
                 _ => self.in_message = !last,
             }
         }
-        Ok((opcode, Header { mask, payload }))
+        let header = Header {
+            mask,
+            payload,
+            last,
+            reserved: bytes[0] & 0x70 != 0,
+        };
+        Ok((opcode, header))
     }
 }
 
@@ -380,7 +414,11 @@ pub(super) mod tests {
                 let bytes = frame(sender, 0x82, &vec![7; length]);
                 let (_, headers) = follow(sender, [&*bytes]).expect("a legal frame");
                 let payload = length as u64;
-                assert_eq!(headers, [Header { mask, payload }]);
+                let [header] = headers[..] else {
+                    panic!("not one header: {headers:?}");
+                };
+                assert_eq!((header.mask, header.payload), (mask, payload));
+                assert!(header.last && !header.reserved);
             }
         }
     }
@@ -395,7 +433,9 @@ pub(super) mod tests {
             step.header,
             Some(Header {
                 mask: None,
-                payload
+                payload,
+                last: true,
+                reserved: false,
             })
         );
         let step = reader.step(&[0; 100]).expect("payload");

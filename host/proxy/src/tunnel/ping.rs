@@ -31,6 +31,11 @@ impl Mark {
         frame
     }
 
+    /// Whether this is the payload of one of them.
+    pub(super) fn is(self, payload: &[u8]) -> bool {
+        payload == self.0
+    }
+
     fn is_payload(self, masked: &[u8], mask: [u8; 4]) -> bool {
         let payload = masked.iter().zip(mask.iter().cycle());
         masked.len() == Self::LENGTH && payload.map(|(byte, key)| byte ^ key).eq(self.0)

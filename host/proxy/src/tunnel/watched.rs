@@ -67,7 +67,11 @@ pub(super) async fn up(
     }
 }
 
-async fn send_up(upstream: &End, bytes: &[u8], liveness: &Liveness) -> Result<(), Broken> {
+pub(super) async fn send_up(
+    upstream: &End,
+    bytes: &[u8],
+    liveness: &Liveness,
+) -> Result<(), Broken> {
     if !bytes.is_empty() {
         liveness.up.wait();
         write(upstream, bytes, || liveness.up.moved()).await?;
@@ -132,7 +136,7 @@ pub(super) async fn down(
 }
 
 /// `asks`: whether the bytes hold something that the client has to answer.
-async fn send_down(
+pub(super) async fn send_down(
     client: &End,
     bytes: &[u8],
     asks: bool,

@@ -1,0 +1,146 @@
+//! Which methods a client may call.
+
+use std::collections::BTreeSet;
+
+use serde::Deserialize;
+use witgate_plugin::ConfigErrors;
+
+/// What ends the browser, takes from everybody what is shared, or opens a way around the proxy. `README.md` says why each
+/// is here.
+const SHARED_PROFILE: [&str; 20] = [
+    "Browser.close",
+    "Browser.crash",
+    "Browser.crashGpuProcess",
+    "Extensions.loadUnpacked",
+    "Extensions.uninstall",
+    "Memory.forciblyPurgeJavaScriptMemory",
+    "Memory.simulatePressureNotification",
+    "Network.clearBrowserCache",
+    "Network.clearBrowserCookies",
+    "PWA.install",
+    "PWA.uninstall",
+    "Page.crash",
+    "Storage.clearCookies",
+    "Storage.clearDataForOrigin",
+    "Storage.clearDataForStorageKey",
+    "Storage.clearTrustTokens",
+    "Storage.deleteStorageBucket",
+    "Target.exposeDevToolsProtocol",
+    "Tethering.bind",
+    "Tethering.unbind",
+];
+
+/// Gives pages a binding that sends commands past the proxy, so that no other refusal would hold.
+const WAY_AROUND: &str = "Target.exposeDevToolsProtocol";
+
+/// Stands in a list for [`SHARED_PROFILE`].
+const SHARED_PROFILE_NAME: &str = "shared-profile";
+
+/// `{ allow = [...], deny = [...] }`
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(crate) struct RuleConfig {
+    /// Methods that may be called.
+    #[serde(default = "everything")]
+    allow: Vec<String>,
+    /// Of those, the ones that may not.
+    #[serde(default = "shared_profile")]
+    deny: Vec<String>,
+}
+
+fn everything() -> Vec<String> {
+    vec!["*".into()]
+}
+
+fn shared_profile() -> Vec<String> {
+    vec![SHARED_PROFILE_NAME.into()]
+}
+
+impl Default for RuleConfig {
+    fn default() -> Self {
+        Self {
+            allow: everything(),
+            deny: shared_profile(),
+        }
+    }
+}
+
+/// What one client may call.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Rule {
+    allow: Methods,
+    deny: Methods,
+}
+
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Methods {
+    all: bool,
+    /// `Page` for `Page.*`
+    domains: BTreeSet<String>,
+    methods: BTreeSet<String>,
+}
+
+impl Rule {
+    /// Reads a rule that stands at `path` of the configuration.
+    pub(crate) fn new(config: RuleConfig, path: &str, errors: &mut ConfigErrors) -> Self {
+        let mut read = |list: Vec<String>, key: &str| {
+            let mut methods = Methods::default();
+            for (at, pattern) in list.iter().enumerate() {
+                if let Err(message) = methods.add(pattern) {
+                    errors.push(format!("{path}.{key}.{at}"), message);
+                }
+            }
+            methods
+        };
+        let mut rule = Self {
+            allow: read(config.allow, "allow"),
+            deny: read(config.deny, "deny"),
+        };
+        if !rule.is_unrestricted() {
+            rule.deny.methods.insert(WAY_AROUND.into());
+        }
+        rule
+    }
+
+    /// Whether a command with this method may pass. What is in both lists may not.
+    pub(crate) fn allows(&self, method: &str) -> bool {
+        self.allow.has(method) && !self.deny.has(method)
+    }
+
+    fn is_unrestricted(&self) -> bool {
+        self.allow.all && self.deny == Methods::default()
+    }
+}
+
+impl Methods {
+    fn add(&mut self, pattern: &str) -> Result<(), String> {
+        if pattern == "*" {
+            self.all = true;
+        } else if pattern == SHARED_PROFILE_NAME {
+            self.methods.extend(SHARED_PROFILE.map(str::to_owned));
+        } else {
+            let parts = pattern
+                .split_once('.')
+                .filter(|(domain, _)| is_name(domain));
+            match parts {
+                Some((domain, "*")) => self.domains.insert(domain.into()),
+                Some((_, method)) if is_name(method) => self.methods.insert(pattern.into()),
+                _ => {
+                    return Err(format!(
+                        "`{pattern}` is no method: write `Browser.close`, `Browser.*`, `*` or `{SHARED_PROFILE_NAME}`"
+                    ));
+                }
+            };
+        }
+        Ok(())
+    }
+
+    fn has(&self, method: &str) -> bool {
+        let domain = method.split_once('.').map_or(method, |(domain, _)| domain);
+        self.all || self.domains.contains(domain) || self.methods.contains(method)
+    }
+}
+
+fn is_name(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric())
+}

@@ -1,0 +1,7 @@
+//! Replies to everything, replies included.
+
+use witgate_plugin::{Message, MessageVerdict};
+
+pub(crate) fn on_message() -> MessageVerdict {
+    MessageVerdict::Reply(Message::Text("and to you".into()))
+}

@@ -1,0 +1,218 @@
+//! Promise: with `cdp-guard`, clients work in the shared browser as before, each sends no more than its token may, and
+//! nobody ends the browser or empties its profile.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use witgate_tests::http::Connection;
+use witgate_tests::site::{SIGNED_IN, Site};
+use witgate_tests::wait::within;
+use witgate_tests::websocket::{BINARY, TEXT, masked, read, upgrade};
+use witgate_tests::witgate::Setup;
+use witgate_tests::{Witgate, chromium, clients, eventually, port};
+
+const ADMIN: &str = "8f3a61c05e";
+const AGENT: &str = "b92e7d14aa";
+const READER: &str = "4c07f5e8d3";
+
+/// A browser of which an operator may do everything, a reader little, and all others what harms nobody.
+fn start() -> Witgate {
+    let browser = port::unused();
+    let setup = Setup::new();
+    let text = format!(
+        r#"
+[[listener]]
+name = "cdp"
+bind = "0.0.0.0:0"
+
+[[route]]
+plugins = ["access", "guard", "host", "urls"]
+upstream = "chromium"
+
+[upstream.chromium]
+endpoints = ["http://127.0.0.1:{browser}"]
+
+[plugin.access]
+component = "builtin:bearer-auth"
+config.query-parameter = "token"
+config.tokens = [
+    {{ name = "admin", value = "{ADMIN}" }},
+    {{ name = "agent", value = "{AGENT}" }},
+    {{ name = "reader", value = "{READER}" }},
+]
+
+[plugin.guard]
+component = "builtin:cdp-guard"
+config.tokens-of = "access"
+config.audit = "notable"
+config.rules.admin = {{ deny = [] }}
+config.rules.reader = {{ allow = ["Browser.getVersion", "Target.*"], deny = ["Target.createTarget"] }}
+limits.log-lines = 10000
+
+[plugin.host]
+component = "builtin:host-rewrite"
+config.host = "localhost"
+
+[plugin.urls]
+component = "builtin:cdp-urls"
+config.carry-query = ["token"]
+
+[chrome]
+profile = "profile"
+port = {browser}
+sandbox = false
+"#
+    );
+    let witgate = setup.start(&text);
+    wait_for_browser(&witgate);
+    witgate
+}
+
+/// The path of the browser's WebSocket.
+fn wait_for_browser(witgate: &Witgate) -> String {
+    let path = within(Duration::from_secs(60), || {
+        let answer = witgate.get("cdp", &format!("/json/version?token={ADMIN}"));
+        let version: Value = serde_json::from_slice(&answer.body).ok()?;
+        let url = version.get("webSocketDebuggerUrl")?.as_str()?;
+        let (_, path) = url.strip_prefix("ws://")?.split_once('/')?;
+        Some(format!("/{}", path.split('?').next()?))
+    });
+    path.expect("no browser answers through the proxy")
+}
+
+/// A client of the protocol that says what it likes.
+struct Client {
+    connection: Connection,
+    next: u64,
+}
+
+impl Client {
+    fn connect(witgate: &Witgate, token: &str) -> Self {
+        let path = wait_for_browser(witgate);
+        let mut connection = witgate.connect("cdp");
+        let authorization = format!("Authorization: Bearer {token}");
+        connection.send(upgrade(&path, &[&authorization]));
+        assert_eq!(connection.read_head().status(), 101);
+        Self {
+            connection,
+            next: 1,
+        }
+    }
+
+    /// The answer to a command.
+    #[track_caller]
+    fn call(&mut self, method: &str, params: Value) -> Value {
+        let id = self.next;
+        self.next += 1;
+        let command = json!({ "id": id, "method": method, "params": params }).to_string();
+        self.connection.send(masked(TEXT, command));
+        self.answer(|answer| answer["id"] == id)
+    }
+
+    /// The first message that is meant.
+    #[track_caller]
+    fn answer(&mut self, is_meant: impl Fn(&Value) -> bool) -> Value {
+        loop {
+            let frame = read(&mut self.connection);
+            let message = serde_json::from_slice(&frame.payload).expect("the protocol is JSON");
+            if is_meant(&message) {
+                return message;
+            }
+        }
+    }
+
+    #[track_caller]
+    fn assert_refused(&mut self, method: &str, params: Value) {
+        let answer = self.call(method, params);
+        assert_eq!(answer["error"]["code"], -32000, "{method}: {answer}");
+    }
+
+    #[track_caller]
+    fn assert_lives(&mut self) {
+        let answer = self.call("Browser.getVersion", json!({}));
+        let product = answer["result"]["product"].as_str().unwrap_or_default();
+        assert!(product.contains("Chrome"), "{answer}");
+    }
+}
+
+#[test]
+fn clients_work_as_before_and_nobody_ends_the_browser_but_who_may() {
+    let site = Site::start();
+    let witgate = start();
+    let profile = witgate.setup().path().join("profile");
+    let browser = chromium::browser_process(&profile).expect("a browser runs");
+    let port = witgate.address("cdp").port();
+    let url = |token| format!("http://{}:{port}?token={token}", clients::host_name());
+
+    let seen = clients::node(
+        "playwright_connect.mjs",
+        &[&url(AGENT), "sign-in", &site.origin("a")],
+    );
+    assert_eq!(seen["who"], SIGNED_IN, "{seen}");
+    witgate.log_line("the audit of a command", |line| {
+        line.message()
+            .starts_with("allowed Page.navigate, token agent, id ")
+    });
+
+    let mut agent = Client::connect(&witgate, AGENT);
+    agent.assert_refused("Browser.close", json!({}));
+    agent.assert_refused("Storage.clearCookies", json!({}));
+    ways_around(&mut agent);
+    let cookies = agent.call("Storage.getCookies", json!({}));
+    let cookies = cookies["result"]["cookies"].as_array().map(Vec::len);
+    assert!(
+        cookies.is_some_and(|count| count > 0),
+        "the session is there"
+    );
+    witgate.log_line("what was refused", |line| {
+        line.level() == "WARN" && line.message() == "refused Browser.close, token agent, id 1"
+    });
+
+    let mut reader = Client::connect(&witgate, READER);
+    let page = json!({ "url": "about:blank" });
+    reader.assert_refused("Target.createTarget", page.clone());
+    reader.assert_refused("Storage.getCookies", json!({}));
+    reader.assert_lives();
+
+    agent.assert_lives();
+    assert_eq!(chromium::browser_process(&profile), Some(browser));
+
+    let mut admin = Client::connect(&witgate, ADMIN);
+    let made = admin.call("Target.createTarget", page);
+    assert!(made["result"]["targetId"].is_string(), "{made}");
+    admin.call("Browser.close", json!({}));
+    eventually("the browser to end", || {
+        (chromium::browser_process(&profile) != Some(browser)).then_some(())
+    });
+}
+
+/// Commands that end the browser when whoever judges them reads them otherwise than Chromium.
+fn ways_around(agent: &mut Client) {
+    let close = r#"{"id":100,"method":"Browser.close"}"#;
+    agent.assert_refused(
+        "Target.sendMessageToTarget",
+        json!({ "targetId": "any", "message": close }),
+    );
+    agent.assert_refused(
+        "Target.exposeDevToolsProtocol",
+        json!({ "targetId": "any" }),
+    );
+    let escaped = r#"{"id":101,"m\u0065thod":"Browser.\u0063lose"}"#;
+    agent.connection.send(masked(TEXT, escaped));
+    let answer = agent.answer(|answer| answer["id"] == 101);
+    assert_eq!(answer["error"]["code"], -32000, "{answer}");
+    for (kind, text) in [
+        (
+            TEXT,
+            r#"{"id":102,"method":"Browser.getVersion","method":"Browser.close"}"#,
+        ),
+        (TEXT, r#"{"id":102,"method":/**/"Browser.close"}"#),
+        (TEXT, "\u{feff}{\"id\":102,\"method\":\"Browser.close\"}"),
+        (BINARY, close),
+    ] {
+        agent.connection.send(masked(kind, text));
+        let answer = agent.answer(|answer| answer["error"]["code"] == -32700);
+        assert_eq!(answer.get("id"), None, "{answer}");
+    }
+    agent.assert_lives();
+}
