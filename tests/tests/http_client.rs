@@ -139,6 +139,49 @@ fn a_granted_origin_gets_the_request_and_the_plugin_the_response() {
 }
 
 #[test]
+fn requests_one_after_the_other_share_a_connection_until_it_is_closed() {
+    let origin = Upstream::start(|peer| {
+        while let Some(request) = peer.next_request() {
+            let close = request.head.start_line.starts_with("GET /close-unsaid ");
+            let fields: &[&str] = match request.head.start_line.starts_with("GET /close ") {
+                true => &["Connection: close"],
+                false => &[],
+            };
+            if peer.try_send(response("200 OK", fields, "body")).is_err() || close {
+                return;
+            }
+        }
+    });
+    let proxy = Proxy::granting(&origin, "");
+    let assert_accepted = |path: &str, connections: usize| {
+        let outcome = proxy.outcome(&url(&origin, path), &[]);
+        assert!(outcome.starts_with("200\n"), "{path}: {outcome}");
+        assert_eq!(origin.accepted(), connections, "after {path}");
+    };
+
+    assert_accepted("/", 1);
+    let outcome = proxy.outcome(&url(&origin, "/"), &["x-times: 5", "x-body: data"]);
+    assert!(outcome.starts_with("200\n"), "{outcome}");
+    // Within seconds, which is what connections are kept for; a machine may be slower than that.
+    assert!(
+        origin.accepted() < 6,
+        "{} connections for 6 requests",
+        origin.accepted()
+    );
+    let before = origin.accepted();
+    let outcome = proxy.outcome(&url(&origin, "/close"), &[]);
+    assert!(outcome.starts_with("200\n"), "{outcome}");
+    eventually("the connections to end", || {
+        (origin.open() == 0).then_some(())
+    });
+    assert_accepted("/close-unsaid", origin.accepted().max(before) + 1);
+    eventually("the connection to end", || {
+        (origin.open() == 0).then_some(())
+    });
+    assert_accepted("/", origin.accepted() + 1);
+}
+
+#[test]
 fn nothing_reaches_an_origin_that_was_not_granted() {
     let granted = Upstream::answering(|_| response("200 OK", &[], ""));
     let other = Upstream::answering(|_| response("200 OK", &[], ""));

@@ -1,11 +1,17 @@
 //! Requests that plugins send themselves: the sockets behind the contract's `http-client`.
 //!
-//! Each request has a connection of its own, which ends with it. The connection is driven by the call that waits for
-//! the response, so that dropping the call leaves nothing behind.
+//! A connection whose response was read to the end is kept for the next request to the same origin on the same worker.
+//! It is driven by the call that waits for a response, so that dropping the call leaves nothing behind, and by nobody
+//! while it is not in use: whether the other side has closed it meanwhile shows when it is taken up again, before anything
+//! is sent.
+
+mod idle;
 
 use std::error::Error;
+use std::future::poll_fn;
 use std::net::IpAddr;
 use std::pin::Pin;
+use std::task::Poll;
 
 use bytes::Bytes;
 use http::uri::PathAndQuery;
@@ -74,16 +80,90 @@ async fn send(
     request: Request<Bytes>,
     body_size: usize,
 ) -> Result<Response<Bytes>, SendError> {
-    let (mut sender, connection) = connect(&origin).await?;
-    let exchange = async {
-        let response = sender.send_request(request.map(Full::new)).await;
-        receive(response.map_err(|error| broken(&error))?, body_size).await
+    let mut request = request.map(Full::new);
+    // One that is there already, as long as nothing of the request has left.
+    while let Some(mut kept) = idle::take(&origin) {
+        if !kept.is_ready().await {
+            continue;
+        }
+        match exchange(kept, &origin, request, body_size).await {
+            Ok(response) => return Ok(response),
+            Err(Attempt::Unsent(whole)) => request = *whole,
+            Err(Attempt::Failed(error)) => return Err(error),
+        }
+    }
+    let new = connect(&origin).await?;
+    match exchange(Connection::new(new), &origin, request, body_size).await {
+        Ok(response) => Ok(response),
+        Err(Attempt::Failed(error)) => Err(error),
+        Err(Attempt::Unsent(_)) => Err(SendError::Broken(format!(
+            "{origin} closed the new connection at once"
+        ))),
+    }
+}
+
+/// How one attempt failed.
+enum Attempt {
+    /// Nothing of it was sent, so that it may go by another connection.
+    Unsent(Box<Request<Full<Bytes>>>),
+    /// It was sent, or may have been.
+    Failed(SendError),
+}
+
+/// Sends a request by this connection, and keeps it if it can be used again.
+async fn exchange(
+    mut by: Connection,
+    origin: &Origin,
+    request: Request<Full<Bytes>>,
+    body_size: usize,
+) -> Result<Response<Bytes>, Attempt> {
+    let outcome = {
+        let Connection { sender, driver } = &mut by;
+        let exchange = async {
+            match sender.try_send_request(request).await {
+                Ok(response) => receive(response, body_size).await.map_err(Attempt::Failed),
+                Err(mut error) => Err(match error.take_message() {
+                    Some(request) => Attempt::Unsent(Box::new(request)),
+                    None => Attempt::Failed(broken(error.error())),
+                }),
+            }
+        };
+        let mut exchange = std::pin::pin!(exchange);
+        tokio::select! {
+            response = exchange.as_mut() => response,
+            // What is wrong with the connection, the exchange says as well, and what had been read before it.
+            _ended = driver.as_mut() => return exchange.await,
+        }
     };
-    let mut exchange = std::pin::pin!(exchange);
-    tokio::select! {
-        response = exchange.as_mut() => response,
-        // What is wrong with the connection, the exchange says as well, and what had been read before it.
-        _ended = connection => exchange.await,
+    if outcome.is_ok() && by.is_ready().await {
+        idle::put(origin, by);
+    }
+    outcome
+}
+
+/// A connection and what drives it.
+struct Connection {
+    sender: http1::SendRequest<Full<Bytes>>,
+    driver: Driver,
+}
+
+/// Nothing happens on a connection but while this is polled.
+type Driver = Pin<Box<http1::Connection<TokioIo<TcpStream>, Full<Bytes>>>>;
+
+impl Connection {
+    fn new((sender, driver): Connected<Full<Bytes>>) -> Self {
+        let driver = Box::pin(driver);
+        Self { sender, driver }
+    }
+
+    /// Whether it would take another request right now: it is open, and the last exchange is over for both sides.
+    async fn is_ready(&mut self) -> bool {
+        poll_fn(|cx| {
+            let ended = self.driver.as_mut().poll(cx).is_ready();
+            let ready = matches!(self.sender.poll_ready(cx), Poll::Ready(Ok(())));
+            Poll::Ready(!ended && ready)
+        })
+        .await
     }
 }
 

@@ -10,7 +10,6 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
@@ -42,7 +41,9 @@ pub(super) struct FileStore {
     size: usize,
     memory: Arc<MemoryStore>,
     state: Arc<State>,
-    writer: OnceLock<Writer>,
+    /// To the thread that writes. It ends, with everything written, when there is nobody left to give orders; whoever
+    /// drops the store may be a worker and does not wait for it.
+    orders: OnceLock<Sender<Order>>,
     /// Held while it is opened, so that nobody opens it twice.
     opening: Mutex<()>,
 }
@@ -53,12 +54,6 @@ struct State {
     told: AtomicBool,
     /// The last write failed.
     failing: AtomicBool,
-}
-
-#[derive(Debug)]
-struct Writer {
-    orders: Option<Sender<Order>>,
-    thread: Option<JoinHandle<()>>,
 }
 
 enum Order {
@@ -74,7 +69,7 @@ impl FileStore {
             size,
             memory: Arc::new(MemoryStore::recorded(size, Clock::default())),
             state: Arc::default(),
-            writer: OnceLock::new(),
+            orders: OnceLock::new(),
             opening: Mutex::default(),
         }
     }
@@ -90,7 +85,7 @@ impl FileStore {
     /// Reads the file and starts the thread that writes it; does nothing when that has been done.
     pub(super) fn open(&self) -> Result<(), String> {
         let _alone = self.opening.lock().unwrap_or_else(PoisonError::into_inner);
-        if self.writer.get().is_some() {
+        if self.orders.get().is_some() {
             return Ok(());
         }
         let file = self.path.display();
@@ -107,22 +102,17 @@ impl FileStore {
             state: self.state.clone(),
             path: self.path.clone(),
         };
-        let thread = std::thread::Builder::new()
+        std::thread::Builder::new()
             .name("keyvalue-file".into())
             .spawn(move || task.run(&received))
             .map_err(|error| format!("no thread to write {file}: {error}"))?;
-        let writer = Writer {
-            orders: Some(orders),
-            thread: Some(thread),
-        };
-        self.writer
-            .set(writer)
-            .map_err(|_| "it was opened twice".to_owned())
+        let opened = self.orders.set(orders);
+        opened.map_err(|_| "it was opened twice".to_owned())
     }
 
     /// Writes everything down. Blocks.
     pub(super) fn flush(&self) {
-        let orders = self.writer.get().and_then(|writer| writer.orders.as_ref());
+        let orders = self.orders.get();
         let (done, is_done) = channel();
         if orders.is_some_and(|orders| orders.send(Order::Flush(done)).is_ok()) {
             // Nothing is ever sent: it ends when the other side is dropped.
@@ -133,7 +123,7 @@ impl FileStore {
     /// Has a change written down that was made in memory.
     fn written<T>(&self, answer: Answer<T>) -> Answer<T> {
         if !self.state.told.swap(true, Ordering::AcqRel)
-            && let Some(orders) = self.writer.get().and_then(|writer| writer.orders.as_ref())
+            && let Some(orders) = self.orders.get()
             && orders.send(Order::Write).is_err()
         {
             tracing::error!(file = %self.path.display(), "the thread that writes a store has ended");
@@ -144,7 +134,7 @@ impl FileStore {
 
     /// Whether what is set now would be written down.
     fn writable(&self) -> Result<(), KeyValueError> {
-        if self.writer.get().is_none() {
+        if self.orders.get().is_none() {
             return Err(KeyValueError::Unavailable("it is not open yet".into()));
         }
         match self.state.failing.load(Ordering::Acquire) {
@@ -152,18 +142,6 @@ impl FileStore {
                 "its file cannot be written".into(),
             )),
             false => Ok(()),
-        }
-    }
-}
-
-impl Drop for Writer {
-    fn drop(&mut self) {
-        // The thread writes what is left when there are no more orders.
-        drop(self.orders.take());
-        if let Some(thread) = self.thread.take()
-            && thread.join().is_err()
-        {
-            tracing::error!("the thread that writes a store panicked");
         }
     }
 }

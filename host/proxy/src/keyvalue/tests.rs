@@ -9,7 +9,7 @@ use ::redis::IntoConnectionInfo;
 use bytes::Bytes;
 use witgate_runtime::{Answer, KeyValueError};
 use witgate_tests::redis::Redis;
-use witgate_tests::wait::PATIENCE;
+use witgate_tests::wait::{PATIENCE, within};
 
 use super::*;
 
@@ -176,10 +176,12 @@ fn redis_store(redis: &Redis, password: Option<&str>) -> Arc<RedisStore> {
     store
 }
 
+/// Waits for whoever still writes the file.
 fn on_file(path: &Path) -> Arc<FileStore> {
-    let store = Arc::new(FileStore::new(path.into(), 4 << 20));
-    store.open().expect("the file can be made");
-    store
+    let store = FileStore::new(path.into(), 4 << 20);
+    let opened = within(PATIENCE, || store.open().ok());
+    opened.expect("the file can be opened");
+    Arc::new(store)
 }
 
 #[test]
