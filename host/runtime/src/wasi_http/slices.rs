@@ -98,8 +98,11 @@ mod tests {
 
     #[test]
     fn what_waits_uses_no_time() {
-        let wait = Box::pin(tokio::time::sleep(Duration::from_millis(20)));
-        assert_eq!(run(Slices::new(wait, Duration::from_millis(10))), Ok(()));
+        let waited = run(async {
+            let wait = Box::pin(tokio::time::sleep(Duration::from_millis(20)));
+            Slices::new(wait, Duration::from_millis(10)).await
+        });
+        assert_eq!(waited, Ok(()));
     }
 
     #[test]
