@@ -20,6 +20,7 @@ fn component() -> &'static [u8] {
         let test = env::current_exe().expect("a test knows its own file");
         let target: PathBuf = test.ancestors().nth(3).expect("target/PROFILE/deps").into();
         let built = Build::new(GUESTS, target.join("plugins")).package("misbehaving-guest");
+        let built = built.profile("guest");
         let mut components = built.run().unwrap_or_else(|error| panic!("{error}"));
         components.remove(0).bytes
     })
@@ -97,6 +98,14 @@ impl Proxy {
 fn panic() {
     let proxy = misbehaving("panic", "");
     proxy.assert_failed(&proxy.bad(), 500, "trapped in on-request");
+    proxy
+        .witgate
+        .log_line("the guest's own function and line", |line| {
+            line.text("reason").is_some_and(|reason| {
+                reason.contains("misbehaving_guest::panic::on_request")
+                    && reason.contains("tests/guests/src/panic.rs:8")
+            })
+        });
     assert_eq!(
         proxy.upstream.received().len(),
         1,
