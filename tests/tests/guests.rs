@@ -209,9 +209,8 @@ fn give_up() {
 
 #[test]
 fn impossible_status() {
+    let proxy = misbehaving("impossible-status", "");
     for status in [0, 99, 101, 199, 600, 999, 65535] {
-        // Five in a row would be trouble of another kind.
-        let proxy = misbehaving("impossible-status", "");
         let answer = proxy.witgate.get("main", &format!("/bad?{status}"));
         proxy.assert_failed(&answer, 500, &format!("a status of {status}"));
     }
@@ -496,7 +495,7 @@ fn huge_log() {
 fn flood_log() {
     let proxy = misbehaving("flood-log", "limits.log-lines = 5");
     assert_eq!(proxy.bad().text(), "hello");
-    let lost = witgate_tests::eventually("the loss is told", || {
+    let lost = eventually("the loss is told", || {
         // The next second has lines of its own, the first of which says how many were lost.
         assert_eq!(proxy.bad().text(), "hello");
         let log = proxy.witgate.log();

@@ -369,6 +369,36 @@ fn more_than_were_granted_at_once_wait_for_their_turn_as_long_as_they_may() {
 }
 
 #[test]
+fn a_plugin_that_asks_itself_again_and_again_comes_to_an_end_and_holds_up_nobody() {
+    let upstream = Upstream::answering(|_| response("200 OK", &[], "hello"));
+    let origin = format!("127.0.0.1:{}", port::unused());
+    let text = config::through(&["guest"], upstream.address()).replace("127.0.0.1:0", &origin)
+        + &format!(
+            "\n[plugin.guest]\ncomponent = \"guest.wasm\"\n\
+             grant.http-client = {{ origins = [\"http://{origin}\"], timeout = \"1s\", concurrency = 3 }}\n"
+        );
+    let proxy = Proxy {
+        witgate: Setup::new().file("guest.wasm", component()).start(&text),
+        _upstream: upstream,
+    };
+    let mut client = proxy.order(&format!("http://{origin}/order"), &["x-then: again"]);
+
+    // The first three ask the next, and the fourth has no turn.
+    proxy.assert_serves();
+    let answer = client.read_response();
+
+    assert_eq!(answer.status(), 200);
+    // Which of the two it is depends on whose time is over first, on a busy machine.
+    let said = answer.text();
+    assert!(said.contains("Timeout") || said.contains("Busy"), "{said}");
+    proxy.assert_serves();
+    let ended = proxy.witgate.stop();
+    assert!(ended.status.success(), "{}", ended.output());
+    let deep = ended.output().matches("\"path\":\"/order\"").count();
+    assert!(deep < 100, "{deep} asked one another");
+}
+
+#[test]
 fn the_requests_of_one_call_share_the_time_that_was_granted() {
     let silent = Upstream::start(|peer| {
         peer.next_request();

@@ -78,7 +78,9 @@ impl Kept {
         !self.plugins.is_empty()
     }
 
-    pub(crate) fn keep(&self, exchange: Box<Exchange>) {
+    /// The instances that lived for this exchange end here, since a tunnel may go on for days; `on-complete` gets another.
+    pub(crate) fn keep(&self, mut exchange: Box<Exchange>) {
+        exchange.own_instances = Default::default();
         *self.exchange.borrow_mut() = Some(exchange);
     }
 

@@ -124,9 +124,11 @@ impl BodyTransform {
     pub async fn finish_held(
         self,
         before: usize,
-        exchange: Box<Exchange>,
+        mut exchange: Box<Exchange>,
         trailers: HeaderMap,
     ) -> (Box<Exchange>, Result<HeldEnd, PluginFailure>) {
+        // An instance must not hold itself by the exchange that it is lent.
+        let own = exchange.own_instances.take(self.plugin.plugin());
         let phase = match &exchange.response {
             Some(_) => Phase::Response(exchange),
             None => Phase::Request(exchange),
@@ -146,7 +148,13 @@ impl BodyTransform {
             })),
         });
         let end = self.plugin.judge("transform.finish", end);
-        (phase.into_exchange(), end)
+        let mut exchange = phase.into_exchange();
+        if let Some(own) = own {
+            exchange
+                .own_instances
+                .put(self.plugin.plugin().clone(), own);
+        }
+        (exchange, end)
     }
 
     async fn end(

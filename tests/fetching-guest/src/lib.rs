@@ -25,7 +25,7 @@ fn order(request: &Request, name: &str) -> Option<String> {
     Some(String::from_utf8_lossy(&value).into_owned())
 }
 
-/// `x-method`, `x-field` (`name: value`, escapes as in a Rust string of `\r\n`), `x-body`, `x-timeout` (milliseconds).
+/// `x-then: again` has who gets the request do the same. `x-method`, `x-field` (`name: value`, escapes as in a Rust string of `\r\n`), `x-body`, `x-timeout` (milliseconds).
 fn described(request: &Request, url: &str) -> http_client::Request {
     let method = order(request, "x-method").unwrap_or("GET".into());
     let mut described = http_client::Request::new(method, url);
@@ -33,6 +33,9 @@ fn described(request: &Request, url: &str) -> http_client::Request {
         let field = String::from_utf8_lossy(&field).replace("\\r\\n", "\r\n");
         let (name, value) = field.split_once(": ").unwrap_or((&field, ""));
         described = described.header(name, value);
+    }
+    if order(request, "x-then").as_deref() == Some("again") {
+        described = described.header("x-url", url).header("x-then", "again");
     }
     if let Some(body) = order(request, "x-body") {
         described = described.body(body);

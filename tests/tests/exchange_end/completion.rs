@@ -7,9 +7,10 @@ use std::sync::{Arc, Barrier, Mutex};
 
 use serde_json::Value;
 use witgate_tests::upstream::response;
-use witgate_tests::{Upstream, eventually};
+use witgate_tests::witgate::Setup;
+use witgate_tests::{Upstream, config, eventually};
 
-use super::{through_guest, through_two, told};
+use super::{component, through_guest, through_two, told};
 
 fn hello() -> Upstream {
     Upstream::answering(|_| response("200 OK", &[], "hello"))
@@ -258,13 +259,15 @@ fn when_too_many_wait_the_next_ones_are_not_told_of_and_their_clients_do_not_not
     let collector = Upstream::start(|peer| while peer.next_request().is_some() {});
     let upstream = hello();
     let origin = format!("http://{}", collector.address());
-    let witgate = through_guest(
-        &upstream,
-        &format!(
-            "config.tell = \"{origin}/\"\n\
-             grant.http-client = {{ origins = [\"{origin}\"], timeout = \"60s\" }}"
-        ),
+    // Those that wait at the end of the test hold up the stop for as long as this.
+    let text = config::through(&["guest"], upstream.address())
+        .replace("workers = 1", "workers = 1\nshutdown-grace = \"100ms\"");
+    let table = format!(
+        "\n[plugin.guest]\ncomponent = \"guest.wasm\"\nconfig.tell = \"{origin}/\"\n\
+         grant.http-client = {{ origins = [\"{origin}\"], timeout = \"60s\" }}\n"
     );
+    let setup = Setup::new().file("guest.wasm", component());
+    let witgate = setup.start(&(text + &table));
     let mut client = witgate.connect("main");
 
     // 1,024 may wait beside those that are being told of.

@@ -4,7 +4,7 @@ use witgate_tests::http::Message;
 use witgate_tests::upstream::response;
 use witgate_tests::{Upstream, Witgate};
 
-use super::through_guest;
+use super::{through_guest, told};
 
 fn hello() -> Upstream {
     Upstream::answering(|_| response("200 OK", &["ETag: \"old\""], "hello"))
@@ -137,6 +137,32 @@ fn a_head_that_has_been_sent_is_out_of_reach() {
     assert_eq!(piece.text("request_id"), failed.text("request_id"));
     assert_eq!(piece.text("route"), Some("all"));
     assert_eq!(ask(&witgate, "", "x").text(), "hello");
+}
+
+#[test]
+fn with_an_instance_for_each_exchange_all_this_works_and_no_instance_is_left_over() {
+    let upstream = hello();
+    // One place for an exchange, and one that its completion hook may still have.
+    let witgate = through_guest(
+        &upstream,
+        "isolation = \"exchange\"\nlimits.concurrency = 2",
+    );
+
+    for order in [
+        "sign",
+        "refuse",
+        "sign-back",
+        "replace-back",
+        "sign",
+        "sign-back",
+    ] {
+        let answer = ask(&witgate, order, "the body");
+        assert!(answer.status() < 500, "{order}: {}", answer.text());
+    }
+
+    let request = &upstream.received()[0].request;
+    assert_eq!(request.header("x-length"), Some("8"));
+    assert!(told(&witgate, "/signed").message().contains("end=Complete"));
 }
 
 #[test]
