@@ -2,6 +2,7 @@
 
 use std::os::unix::fs::symlink;
 use std::path::PathBuf;
+use std::process::Command;
 use std::sync::OnceLock;
 use std::{env, fs};
 
@@ -164,6 +165,30 @@ fn a_guest_that_closes_no_file_runs_into_its_own_limit_and_leaves_none_open() {
         after < before + 100,
         "{before} files were open, and then {after}"
     );
+}
+
+#[test]
+fn a_file_that_never_opens_ends_the_call_by_its_deadline_and_holds_up_nobody() {
+    let setup = Setup::new()
+        .file("guest.wasm", component())
+        .file("data/inside", "inside");
+    let pipe = Command::new("mkfifo")
+        .arg(setup.path().join("data/pipe"))
+        .status();
+    assert!(pipe.expect("it is in coreutils").success());
+    let witgate = setup.start(&config(DATA).replace("10s", "1s"));
+    let mut waits = witgate.connect("main");
+    // Whoever opens a pipe to read waits for somebody who writes.
+    waits.send("GET / HTTP/1.1\r\nHost: a\r\nx-do: read\r\nx-on: /data/pipe\r\n\r\n");
+    assert_eq!(order(&witgate, "read", "/data/inside"), "inside");
+    assert_eq!(waits.read_response().status(), 500);
+    witgate.log_line("the reason", |line| {
+        let reason = line.text("reason").unwrap_or_default();
+        reason.contains("deadline of 1s")
+    });
+    assert_eq!(order(&witgate, "read", "/data/inside"), "inside");
+    let ended = witgate.stop();
+    assert!(ended.status.success(), "{}", ended.status);
 }
 
 #[test]

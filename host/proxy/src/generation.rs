@@ -61,7 +61,7 @@ pub struct Generation {
 }
 
 /// A plugin whose component fits and who took its configuration.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Loaded {
     pub(crate) plugin: Arc<Plugin>,
     pub(crate) mounts: Arc<[Mount]>,
@@ -197,9 +197,10 @@ impl Generation {
             let loaded = match code {
                 Code::Hooks(component) => {
                     let running = running.and_then(|old| old.plugins.get(&name));
-                    let loaded = match running {
-                        Some(running) => take_over(plugin, running),
-                        None => load(plugin, component, instances, &lent).await,
+                    let loaded = match (running, reread) {
+                        (Some(running), Reread::Only(_)) => Ok(running.clone()),
+                        (Some(running), Reread::All) => take_over(plugin, running),
+                        (None, _) => load(plugin, component, instances, &lent).await,
                     };
                     loaded.map(|loaded| drop(plugins.insert(name, loaded)))
                 }

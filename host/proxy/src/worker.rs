@@ -138,6 +138,8 @@ pub(crate) fn run(start: Start, ready: impl FnOnce(Result<(), String>)) {
         Err(error) => return ready(Err(format!("no event loop: {error}"))),
     };
     LocalSet::new().block_on(&runtime, serve(start, ready));
+    // A plugin's call on a file that hangs must not hold up the end: nobody waits for its outcome any more.
+    runtime.shutdown_background();
 }
 
 async fn serve(start: Start, ready: impl FnOnce(Result<(), String>)) {
