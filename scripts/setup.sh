@@ -47,10 +47,6 @@ set_up_rust() {
 
 # What makes the standard components of the tests: cargo for WASI, jco, and componentize-py.
 set_up_wasi_http() {
-    if ! rustup target list --installed | grep -qx wasm32-wasip2; then
-        say "adding the wasm32-wasip2 target"
-        rustup target add wasm32-wasip2 || fail "components of wasi:http cannot be built without that target"
-    fi
     local node="$PWD/tests/clients/.venv/bin"
     cd tests/wasi-http/python
     if ! cmp -s requirements.txt .venv/installed; then
