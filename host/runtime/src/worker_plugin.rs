@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{AcquireError, Semaphore, SemaphorePermit};
 use tokio::time::timeout;
 
 use crate::bindings::RawVerdict;
@@ -158,7 +158,7 @@ impl WorkerPlugin {
     ) -> (Box<Exchange>, Result<V, PluginFailure>) {
         let own = self.plugin.isolation() == Isolation::Exchange;
         let mut before = exchange.own_instances.take(&self.plugin);
-        let mut turn = None;
+        let mut turn: Option<SemaphorePermit<'_>> = None;
         loop {
             let slot = match own {
                 true => match before.take() {
@@ -208,13 +208,16 @@ impl WorkerPlugin {
 
     /// An instance that can be called, and the turn to call one: one that is free, a new one, or the first to become
     /// free.
-    async fn shared_slot(
-        &self,
-        turn: &mut Option<OwnedSemaphorePermit>,
+    async fn shared_slot<'a>(
+        &'a self,
+        turn: &mut Option<SemaphorePermit<'a>>,
     ) -> Result<Arc<Slot>, FailureKind> {
         self.check_quarantine()?;
         if turn.is_none() {
-            *turn = Some(self.place().await?);
+            *turn = Some(match self.places.try_acquire() {
+                Ok(place) => place,
+                Err(_) => self.wait(self.places.acquire()).await?,
+            });
         }
         match self.free() {
             Some(slot) => Ok(slot),
@@ -248,7 +251,10 @@ impl WorkerPlugin {
     /// An instance for one exchange.
     async fn own_slot(&self) -> Result<Arc<Slot>, FailureKind> {
         self.check_quarantine()?;
-        let place = self.place().await?;
+        let place = match self.places.clone().try_acquire_owned() {
+            Ok(place) => place,
+            Err(_) => self.wait(self.places.clone().acquire_owned()).await?,
+        };
         let ready = self.ready.borrow_mut().pop();
         let instance = match ready {
             Some(instance) => instance,
@@ -267,17 +273,17 @@ impl WorkerPlugin {
             })
     }
 
-    /// Waits, if it must, for a place among the calls or instances that there may be at once.
-    async fn place(&self) -> Result<OwnedSemaphorePermit, FailureKind> {
-        if let Ok(place) = self.places.clone().try_acquire_owned() {
-            return Ok(place);
-        }
-        let busy = FailureKind::Busy(self.plugin.limits().concurrency);
+    /// Waits for a place among the calls or instances that there may be at once.
+    async fn wait<P>(
+        &self,
+        place: impl Future<Output = Result<P, AcquireError>>,
+    ) -> Result<P, FailureKind> {
+        let limits = self.plugin.limits();
+        let busy = FailureKind::Busy(limits.concurrency);
         let Some(_waiting) = OneMore::of(&self.waiting, MAX_WAITING) else {
             return Err(busy);
         };
-        let free = self.places.clone().acquire_owned();
-        match timeout(self.plugin.limits().wait, free).await {
+        match timeout(limits.wait, place).await {
             Ok(place) => Ok(place.expect("nobody closes it")),
             Err(_) => Err(busy),
         }

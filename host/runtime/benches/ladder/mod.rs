@@ -18,7 +18,7 @@ use witgate_runtime::{
 
 /// One step of the ladder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Step {
+pub(crate) enum Step {
     /// The same edit of the head, made by the host itself.
     NoPlugin,
     /// A hook that returns at once.
@@ -34,7 +34,7 @@ pub enum Step {
 }
 
 /// In the order in which they are reported. A message hook's call has its place behind these.
-pub const STEPS: [Step; 7] = [
+pub(crate) const STEPS: [Step; 7] = [
     Step::NoPlugin,
     Step::NoOp,
     Step::GetAndSet,
@@ -46,7 +46,7 @@ pub const STEPS: [Step; 7] = [
 
 impl Step {
     /// As it is reported.
-    pub fn name(self) -> String {
+    pub(crate) fn name(self) -> String {
         match self {
             Self::NoPlugin => "no plugin".into(),
             Self::NoOp => "no-op hook".into(),
@@ -59,14 +59,14 @@ impl Step {
 }
 
 /// A worker with the guest in every role.
-pub struct Ladder {
+pub(crate) struct Ladder {
     event_loop: EventLoop,
     plugin: Box<dyn Fn(&str, Isolation) -> Rc<WorkerPlugin>>,
 }
 
 impl Ladder {
     /// Builds the guest and compiles it, or takes what an earlier run compiled.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let target = Path::new(env!("CARGO_TARGET_TMPDIR"));
         let guest = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/guest");
         let build = Build::new(guest, target.join("plugins")).package("bench-guest");
@@ -98,7 +98,7 @@ impl Ladder {
     }
 
     /// Readies one step; each call of the result repeats it so many times.
-    pub fn step(&self, step: Step) -> Box<dyn FnMut(u64) + '_> {
+    pub(crate) fn step(&self, step: Step) -> Box<dyn FnMut(u64) + '_> {
         match step {
             Step::NoPlugin => Box::new(no_plugin),
             Step::NoOp => self.hooks(vec![(self.plugin)("nothing", Isolation::Worker)]),
