@@ -136,8 +136,10 @@ impl Methods {
     }
 
     fn has(&self, method: &str) -> bool {
-        let domain = method.split_once('.').map_or(method, |(domain, _)| domain);
-        self.all || self.domains.contains(domain) || self.methods.contains(method)
+        let domain = method.split_once('.').map(|(domain, _)| domain);
+        self.all
+            || domain.is_some_and(|domain| self.domains.contains(domain))
+            || self.methods.contains(method)
     }
 }
 
