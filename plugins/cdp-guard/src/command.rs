@@ -51,10 +51,19 @@ const CARRIERS: [&str; 2] = [
 /// Commands within commands. A target within a target takes two.
 const MAX_DEPTH: usize = 4;
 
+/// Bytes of a command that carries another: each depth takes a copy of what is within, and the memory is one for all
+/// clients.
+const MAX_CARRIER: usize = 1 << 20;
+
+/// Bytes of a method, a session or a member's name. Chromium's longest have about fifty.
+const MAX_NAME: usize = 1024;
+
 /// Why something is no command.
 #[derive(Debug)]
 pub(crate) enum NoCommand {
     NotAnObject,
+    LongName,
+    LongCarrier,
     Json(serde_json::Error),
     TooDeep,
 }
@@ -63,6 +72,10 @@ impl fmt::Display for NoCommand {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NotAnObject => f.write_str("it is no JSON object"),
+            Self::LongName => write!(f, "it has a string over {MAX_NAME} bytes outside `params`"),
+            Self::LongCarrier => {
+                write!(f, "it carries a command and is over {MAX_CARRIER} bytes")
+            }
             // The words of serde_json may quote what was sent; kind and place do not.
             Self::Json(error) if error.is_data() => write!(
                 f,
@@ -95,8 +108,32 @@ impl<'a> Outside<'a> {
         if !start.starts_with('{') {
             return Err(NoCommand::NotAnObject);
         }
+        if has_long_name(text) {
+            return Err(NoCommand::LongName);
+        }
         serde_json::from_str(text).map_err(NoCommand::Json)
     }
+}
+
+/// Whether a string of the outermost object is over [`MAX_NAME`]. Asked before anything is read, because to read such a
+/// string takes several times its length; strings within `params` are passed over without being read.
+fn has_long_name(text: &str) -> bool {
+    let (mut depth, mut length, mut is_escaped) = (0_usize, None, false);
+    for byte in text.bytes() {
+        match (&mut length, byte) {
+            (Some(_), b'"') if !is_escaped => length = None,
+            (Some(length), _) if depth < 2 && *length == MAX_NAME => return true,
+            (Some(length), _) => {
+                *length += 1;
+                is_escaped = byte == b'\\' && !is_escaped;
+            }
+            (None, b'"') => length = Some(0),
+            (None, b'{' | b'[') => depth += 1,
+            (None, b'}' | b']') => depth = depth.saturating_sub(1),
+            (None, _) => {}
+        }
+    }
+    false
 }
 
 /// Collects the method of a command, and those of the commands that it carries.
@@ -107,6 +144,9 @@ fn carried(method: &str, text: &str, methods: &mut Vec<String>) -> Result<(), No
     methods.push(method.to_owned());
     if !CARRIERS.contains(&method) {
         return Ok(());
+    }
+    if text.len() > MAX_CARRIER {
+        return Err(NoCommand::LongCarrier);
     }
     let carrier: Carrier<'_> = serde_json::from_str(text).map_err(NoCommand::Json)?;
     let within = carrier.params.message;

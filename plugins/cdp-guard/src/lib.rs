@@ -140,7 +140,7 @@ impl Messages for Client {
             .find(|method| !self.rule.allows(method));
         if let Some(method) = refused {
             warn!("refused {}{}", shown(method), self.of(&command));
-            let message = format!("'{method}' is not allowed here");
+            let message = format!("'{}' is not allowed here", shown(method));
             return Ok(reply(Some(command.id), command.session, -32000, &message));
         }
         self.note(&command);
