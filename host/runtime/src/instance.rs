@@ -5,17 +5,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::Notify;
-use wasmtime::component::{
-    ComponentExportIndex, ComponentNamedList, Instance as Wasm, InstancePre, Lift, Lower,
-    ResourceAny,
-};
+use wasmtime::component::{ComponentNamedList, InstancePre, Lift, Lower, ResourceAny};
 use wasmtime::component::{ResourceTable, TypedFunc};
-use wasmtime::{PoolConcurrencyLimitError, ResourceLimiter, Store, Trap};
+use wasmtime::{PoolConcurrencyLimitError, Store, Trap};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 use wasmtime_wasi_config::WasiConfig;
 
-use crate::bindings::{self, Inspection, completion_hook, messages};
-use crate::bindings::{RawVerdict, RequestVerdict, ResponseVerdict, types};
+use crate::bindings::{Inspection, RawVerdict, completion_hook, messages};
+use crate::calls::{Calls, Fallible};
 use crate::clock::Clock;
 use crate::component::Exports;
 use crate::exchange::Exchange;
@@ -23,6 +20,7 @@ use crate::failure::FailureKind;
 use crate::http_client::Outbound;
 use crate::keyvalue;
 use crate::log_budget::LogBudget;
+use crate::memory_limit::MemoryLimit;
 use crate::metrics;
 use crate::plugin::{Isolation, Limits, Plugin, StartError};
 use crate::secrets::Secrets;
@@ -84,74 +82,6 @@ impl WasiView for State {
         }
     }
 }
-
-/// Bounds what an instance may take, over all its memories, and remembers that it wanted more: a guest out of memory
-/// usually traps somewhere else, and the operator has to know why.
-pub(crate) struct MemoryLimit {
-    pub(crate) bytes: usize,
-    used: usize,
-    /// In the current call.
-    pub(crate) exceeded: bool,
-}
-
-impl MemoryLimit {
-    pub(crate) fn new(bytes: usize) -> Self {
-        Self {
-            bytes,
-            used: 0,
-            exceeded: false,
-        }
-    }
-}
-
-/// Entries of all tables; a table holds function pointers, and compilers make a few thousand at most.
-const MAX_TABLE: usize = 100_000;
-
-impl ResourceLimiter for MemoryLimit {
-    fn memory_growing(
-        &mut self,
-        current: usize,
-        desired: usize,
-        _: Option<usize>,
-    ) -> wasmtime::Result<bool> {
-        let used = self.used.saturating_add(desired.saturating_sub(current));
-        let fits = used <= self.bytes;
-        self.exceeded |= !fits;
-        if fits {
-            self.used = used;
-        }
-        Ok(fits)
-    }
-
-    fn table_growing(
-        &mut self,
-        _: usize,
-        desired: usize,
-        _: Option<usize>,
-    ) -> wasmtime::Result<bool> {
-        Ok(desired <= MAX_TABLE)
-    }
-}
-
-type Fallible<T> = (Result<T, types::Failure>,);
-
-/// The functions of the guest, looked up and checked once.
-struct Calls {
-    configure: TypedFunc<(String,), (Result<(), Vec<bindings::ConfigError>>,)>,
-    config_schema: TypedFunc<(), (String,)>,
-    on_request: Option<TypedFunc<(), Fallible<RequestVerdict>>>,
-    on_response: Option<TypedFunc<(), Fallible<ResponseVerdict>>>,
-    push: Option<TypedFunc<(ResourceAny, Bytes), Fallible<Bytes>>>,
-    on_complete: Option<TypedFunc<(completion_hook::Summary,), Fallible<()>>>,
-    finish: Option<TypedFunc<(ResourceAny,), Fallible<Bytes>>>,
-    on_upgrade: Option<TypedFunc<(), Fallible<Option<Inspection>>>>,
-    on_message: Option<OnMessage>,
-}
-
-type OnMessage = TypedFunc<
-    (ResourceAny, messages::Direction, messages::Message),
-    Fallible<messages::MessageVerdict>,
->;
 
 pub(crate) struct Instance {
     store: Store<State>,
@@ -478,62 +408,6 @@ async fn make(
 
 fn is_pool_full(error: &wasmtime::Error) -> bool {
     error.is::<PoolConcurrencyLimitError>()
-}
-
-impl Calls {
-    fn find(store: &mut Store<State>, wasm: &Wasm, exports: &Exports) -> wasmtime::Result<Self> {
-        Ok(Self {
-            configure: typed(store, wasm, exports.configure, "lifecycle.configure")?,
-            config_schema: typed(
-                store,
-                wasm,
-                exports.config_schema,
-                "lifecycle.config-schema",
-            )?,
-            on_request: exports
-                .on_request
-                .map(|f| typed(store, wasm, f, "request-hook.on-request"))
-                .transpose()?,
-            on_response: exports
-                .on_response
-                .map(|f| typed(store, wasm, f, "response-hook.on-response"))
-                .transpose()?,
-            on_complete: exports
-                .on_complete
-                .map(|f| typed(store, wasm, f, "completion-hook.on-complete"))
-                .transpose()?,
-            push: exports
-                .push
-                .map(|f| typed(store, wasm, f, "transform.push"))
-                .transpose()?,
-            finish: exports
-                .finish
-                .map(|f| typed(store, wasm, f, "transform.finish"))
-                .transpose()?,
-            on_upgrade: exports
-                .on_upgrade
-                .map(|f| typed(store, wasm, f, "message-hook.on-upgrade"))
-                .transpose()?,
-            on_message: exports
-                .on_message
-                .map(|f| typed(store, wasm, f, "messages.on-message"))
-                .transpose()?,
-        })
-    }
-}
-
-fn typed<P, R>(
-    store: &mut Store<State>,
-    wasm: &Wasm,
-    export: ComponentExportIndex,
-    name: &'static str,
-) -> wasmtime::Result<TypedFunc<P, R>>
-where
-    P: ComponentNamedList + Lower,
-    R: ComponentNamedList + Lift,
-{
-    wasm.get_typed_func(store, export)
-        .map_err(|e| e.context(format!("`{name}` has another shape than the contract's")))
 }
 
 impl State {

@@ -35,7 +35,9 @@ mod quarantine;
 
 mod counts;
 
+mod calls;
 mod instance;
+mod memory_limit;
 mod stopwatch;
 
 mod imports;

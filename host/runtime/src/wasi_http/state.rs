@@ -11,7 +11,7 @@ use super::onward::Onward;
 use super::outgoing::{Hooks, Outgoing};
 use super::plugin::HttpPlugin;
 use super::worker_plugin::About;
-use crate::instance::MemoryLimit;
+use crate::memory_limit::MemoryLimit;
 use crate::stdio::LogStream;
 use crate::wasi::{self, WasiGrant};
 
@@ -19,7 +19,7 @@ pub(crate) struct State {
     pub(crate) memory: MemoryLimit,
     pub(crate) grant: Arc<WasiGrant>,
     /// Where a middleware's requests go on to; none for the end of a route.
-    pub(crate) next: Option<mpsc::UnboundedSender<Onward>>,
+    pub(crate) next: Option<mpsc::Sender<Onward>>,
     wasi: WasiCtx,
     http: WasiHttpCtx,
     hooks: Hooks,
@@ -31,7 +31,7 @@ impl State {
         plugin: &HttpPlugin,
         about: &About,
         outgoing: Outgoing,
-        next: Option<mpsc::UnboundedSender<Onward>>,
+        next: Option<mpsc::Sender<Onward>>,
     ) -> Result<Self, String> {
         let limits = plugin.limits();
         let wasi = plugin.wasi().clone();

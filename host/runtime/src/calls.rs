@@ -1,0 +1,92 @@
+//! The functions of a guest that the host calls.
+
+use bytes::Bytes;
+use wasmtime::Store;
+use wasmtime::component::{
+    ComponentExportIndex, ComponentNamedList, Instance as Wasm, Lift, Lower, ResourceAny, TypedFunc,
+};
+
+use crate::bindings::{self, Inspection, completion_hook, messages};
+use crate::bindings::{RequestVerdict, ResponseVerdict, types};
+use crate::component::Exports;
+use crate::instance::State;
+
+pub(crate) type Fallible<T> = (Result<T, types::Failure>,);
+
+/// The functions of the guest, looked up and checked once.
+pub(crate) struct Calls {
+    pub(crate) configure: TypedFunc<(String,), (Result<(), Vec<bindings::ConfigError>>,)>,
+    pub(crate) config_schema: TypedFunc<(), (String,)>,
+    pub(crate) on_request: Option<TypedFunc<(), Fallible<RequestVerdict>>>,
+    pub(crate) on_response: Option<TypedFunc<(), Fallible<ResponseVerdict>>>,
+    pub(crate) push: Option<TypedFunc<(ResourceAny, Bytes), Fallible<Bytes>>>,
+    pub(crate) on_complete: Option<TypedFunc<(completion_hook::Summary,), Fallible<()>>>,
+    pub(crate) finish: Option<TypedFunc<(ResourceAny,), Fallible<Bytes>>>,
+    pub(crate) on_upgrade: Option<TypedFunc<(), Fallible<Option<Inspection>>>>,
+    pub(crate) on_message: Option<OnMessage>,
+}
+
+type OnMessage = TypedFunc<
+    (ResourceAny, messages::Direction, messages::Message),
+    Fallible<messages::MessageVerdict>,
+>;
+
+impl Calls {
+    pub(crate) fn find(
+        store: &mut Store<State>,
+        wasm: &Wasm,
+        exports: &Exports,
+    ) -> wasmtime::Result<Self> {
+        Ok(Self {
+            configure: typed(store, wasm, exports.configure, "lifecycle.configure")?,
+            config_schema: typed(
+                store,
+                wasm,
+                exports.config_schema,
+                "lifecycle.config-schema",
+            )?,
+            on_request: exports
+                .on_request
+                .map(|f| typed(store, wasm, f, "request-hook.on-request"))
+                .transpose()?,
+            on_response: exports
+                .on_response
+                .map(|f| typed(store, wasm, f, "response-hook.on-response"))
+                .transpose()?,
+            on_complete: exports
+                .on_complete
+                .map(|f| typed(store, wasm, f, "completion-hook.on-complete"))
+                .transpose()?,
+            push: exports
+                .push
+                .map(|f| typed(store, wasm, f, "transform.push"))
+                .transpose()?,
+            finish: exports
+                .finish
+                .map(|f| typed(store, wasm, f, "transform.finish"))
+                .transpose()?,
+            on_upgrade: exports
+                .on_upgrade
+                .map(|f| typed(store, wasm, f, "message-hook.on-upgrade"))
+                .transpose()?,
+            on_message: exports
+                .on_message
+                .map(|f| typed(store, wasm, f, "messages.on-message"))
+                .transpose()?,
+        })
+    }
+}
+
+fn typed<P, R>(
+    store: &mut Store<State>,
+    wasm: &Wasm,
+    export: ComponentExportIndex,
+    name: &'static str,
+) -> wasmtime::Result<TypedFunc<P, R>>
+where
+    P: ComponentNamedList + Lower,
+    R: ComponentNamedList + Lift,
+{
+    wasm.get_typed_func(store, export)
+        .map_err(|e| e.context(format!("`{name}` has another shape than the contract's")))
+}
