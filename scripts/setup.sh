@@ -47,6 +47,10 @@ set_up_rust() {
 
 # What makes the standard components of the tests: cargo for WASI, jco, and componentize-py.
 set_up_wasi_http() {
+    # What the tests build has its crates by then.
+    for workspace in tests/wasi-http/rust examples/wasi-http; do
+        cargo fetch --quiet --locked --target wasm32-wasip2 --manifest-path "$workspace/Cargo.toml"
+    done
     local node="$PWD/tests/clients/.venv/bin"
     cd tests/wasi-http/python
     if ! cmp -s requirements.txt .venv/installed; then

@@ -348,7 +348,10 @@ fn the_framing_is_the_proxys_own() {
 
 #[test]
 fn a_client_that_leaves_ends_its_instance() {
-    let witgate = serving(wstd(), "limits.exchanges = 1\nlimits.first-byte = \"60s\"");
+    let witgate = serving(
+        wstd(),
+        "limits.concurrency = 1\nlimits.first-byte = \"60s\"",
+    );
     let mut leaving = witgate.connect("main");
     leaving.send("GET /stream?100000 HTTP/1.1\r\nHost: a\r\n\r\n");
     leaving.read_head();

@@ -25,10 +25,6 @@ pub(crate) struct Link {
 
 /// What the request hooks came to.
 #[derive(Debug)]
-#[allow(
-    clippy::large_enum_variant,
-    reason = "there is one for each exchange, taken apart where it is returned"
-)]
 pub(crate) enum Forward {
     /// All let it pass.
     Passed,

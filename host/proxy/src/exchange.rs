@@ -8,7 +8,7 @@ use hyper::Request;
 use hyper::body::Incoming;
 use witgate_runtime::{Exchange, HeadLimits};
 
-use crate::access::{Accounted, Entry};
+use crate::access::{Accounted, Entry, Outcome};
 use crate::body::Body;
 use crate::chain::{self, Forward};
 use crate::completion::{Kept, Parked};
@@ -192,6 +192,10 @@ async fn pass(
             };
             let called = standard::through(middleware, &mut exchange, &mut body, context, rest);
             let called = called.await;
+            if called.is_ok() {
+                // What failed behind it, it made up for.
+                entry.outcome = Outcome::Aborted;
+            }
             (chain.len(), exchange.into_inner(), called)
         }
         (Forward::Answered { at, response }, _) => {

@@ -43,7 +43,7 @@ pub enum Standing {
 }
 
 /// What an interface needs to be of use, by the start of its name. All others need nothing.
-const NEEDS: [(&str, Need); 11] = [
+const NEEDS: [(&str, Need); 10] = [
     ("witgate:plugin/http-client@", Need::Grant("http-client")),
     ("witgate:plugin/keyvalue@", Need::Grant("keyvalue")),
     ("witgate:plugin/metrics@", Need::Grant("metrics")),
@@ -53,7 +53,6 @@ const NEEDS: [(&str, Need); 11] = [
     ("wasi:filesystem/", Need::Grant("wasi.directories")),
     ("wasi:http/client@", Need::Grant("http-client")),
     ("wasi:http/outgoing-handler@", Need::Grant("http-client")),
-    ("wasi:keyvalue/", Need::Grant("keyvalue")),
     ("wasi:sockets/", Need::Refused),
 ];
 
@@ -71,7 +70,11 @@ fn need(import: &str) -> Option<Need> {
         .map(|(_, need)| *need)
 }
 
-fn standing(import: &str, plugin: &config::Plugin) -> Standing {
+fn standing(import: &str, plugin: &config::Plugin, component: &Code) -> Standing {
+    // What a standard component reads there is its `config`.
+    if matches!(component, Code::WasiHttp(_)) && import.starts_with("wasi:config/") {
+        return Standing::Free;
+    }
     let granted = |key: &str| {
         plugin
             .grant
@@ -105,7 +108,7 @@ pub(crate) fn report(plugin: &config::Plugin, component: &Code) -> PluginReport 
             .into_iter()
             .map(|name| Import {
                 name: name.clone(),
-                standing: standing(name, plugin),
+                standing: standing(name, plugin, component),
             })
             .collect(),
     }
@@ -145,7 +148,7 @@ pub(crate) fn wants_more(plugin: &config::Plugin, before: &Code, now: &Code) -> 
     let more: Vec<_> = more
         .into_iter()
         .filter(|name| !had.contains(interface(name)))
-        .filter_map(|name| match standing(name, plugin) {
+        .filter_map(|name| match standing(name, plugin, now) {
             Standing::Free => None,
             Standing::Granted(key) => Some(format!("`{name}` (granted by `grant.{key}`)")),
             Standing::Missing(key) => Some(format!("`{name}` (not granted: `grant.{key}`)")),

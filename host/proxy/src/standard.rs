@@ -15,7 +15,7 @@ use witgate_runtime::{Exchange, PluginFailure};
 use crate::body::{Body, BodyError};
 use crate::connection::Context;
 use crate::failure::Failure;
-use crate::head::remove_hop_by_hop;
+use crate::trailers;
 use crate::worker::Tasks;
 
 /// A component answers the request. Takes the body.
@@ -107,7 +107,7 @@ fn onward(
     let host = authority.and_then(|authority| HeaderValue::from_str(authority).ok());
     let path = head.uri.path_and_query().cloned();
     head.uri = Uri::from(path.unwrap_or(PathAndQuery::from_static("/")));
-    remove_hop_by_hop(&mut head.headers);
+    trailers::keep_announcement(&mut head.headers);
     // The body says how long it is.
     head.headers.remove(header::CONTENT_LENGTH);
     let host =
@@ -119,7 +119,8 @@ fn onward(
         request: head,
         use_upstream_authority: exchange.use_upstream_authority,
         response: None,
-        attributes: std::mem::take(&mut exchange.attributes),
+        // Kept here as well: the client may leave, or the middleware answer, before these come back.
+        attributes: exchange.attributes.clone(),
         own_instances: Default::default(),
         limits: exchange.limits,
     };
@@ -134,7 +135,7 @@ fn received(
     let pause = context.limits.body_timeout;
     let mut response = handled?.map(|body| Body::component(body, pause));
     *response.version_mut() = Version::HTTP_11;
-    remove_hop_by_hop(response.headers_mut());
+    trailers::keep_announcement(response.headers_mut());
     Ok(response)
 }
 

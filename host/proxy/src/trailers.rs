@@ -34,10 +34,15 @@ pub(crate) fn note_taken(request: &mut request::Parts) {
 
 /// Takes off what belongs to one connection, except that a chunked message goes on announcing its trailers.
 pub(crate) fn remove_all_but_announcement(headers: &mut HeaderMap) {
-    let announced = match headers.contains_key(header::TRANSFER_ENCODING) {
-        true => announced_trailers(headers),
-        false => Vec::new(),
-    };
+    match headers.contains_key(header::TRANSFER_ENCODING) {
+        true => keep_announcement(headers),
+        false => remove_hop_by_hop(headers),
+    }
+}
+
+/// The same of a head that says nothing of how its body is framed, as those of components.
+pub(crate) fn keep_announcement(headers: &mut HeaderMap) {
+    let announced = announced_trailers(headers);
     remove_hop_by_hop(headers);
     if !announced.is_empty() {
         announce_trailers(headers, &announced);

@@ -43,6 +43,13 @@ struct Family {
     series: BTreeMap<(Arc<str>, Labels), Series>,
 }
 
+impl Family {
+    /// Whether no other plugin counts by this name.
+    fn is_of(&self, plugin: &Arc<str>) -> bool {
+        self.series.keys().all(|(owner, _)| owner == plugin)
+    }
+}
+
 #[derive(Debug, Clone, PartialEq)]
 enum Shape {
     Counter,
@@ -166,13 +173,18 @@ impl MetricsGrant {
     fn cell(&self, shape: &Shape, name: &str, labels: &Labels) -> Result<Arc<Cell>, Error> {
         let mut families = self.metrics.lock();
         let key = (self.plugin.clone(), labels.clone());
-        if let Some(family) = families.get_mut(name) {
-            if family.shape != *shape {
-                return Err(Error::OtherKind);
+        let family = families.get_mut(name);
+        let another = (family.as_ref()).is_some_and(|family| family.shape != *shape);
+        match family {
+            // A component that took the place of an older one may measure otherwise.
+            Some(family) if another && family.is_of(&self.plugin) => drop(families.remove(name)),
+            Some(_) if another => return Err(Error::OtherKind),
+            Some(family) => {
+                if let Some(series) = family.series.get_mut(&key) {
+                    return Ok(series.cell(shape));
+                }
             }
-            if let Some(series) = family.series.get_mut(&key) {
-                return Ok(series.cell(shape));
-            }
+            None => {}
         }
         self.make_room(&mut families)?;
         let family = families.entry(name.into()).or_insert_with(|| Family {

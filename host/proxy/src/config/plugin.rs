@@ -109,6 +109,7 @@ fn read_limits(section: &mut Section<'_>, isolation: Isolation) -> Option<Plugin
     let memory = size_within(64 << 10..=4 << 30);
     let held_body = size_within(0..=1 << 30);
     let message = size_within(0..=1 << 30);
+    let concurrency = section.optional("concurrency", integer(1..=65_536));
     Some(PluginLimits {
         deadline: section.default("deadline", default.deadline, positive_duration),
         start: section.default("start", default.start, positive_duration),
@@ -116,11 +117,11 @@ fn read_limits(section: &mut Section<'_>, isolation: Isolation) -> Option<Plugin
         held_body: section.default("held-body", default.held_body, held_body),
         message: section.default("message", default.message, message),
         log_lines: section.default("log-lines", default.log_lines, integer(0..=1_000_000)),
-        concurrency: section.default("concurrency", default.concurrency, integer(1..=65_536)),
+        concurrency: concurrency.unwrap_or(default.concurrency),
         wait: section.default("wait", default.wait, positive_duration),
         exchanges: section.optional("exchanges", integer(1..=i64::MAX)),
         recycle_memory: section.optional("recycle-memory", size_within(64 << 10..=4 << 30)),
-        wasi_http: super::wasi_http_limits::read(section),
+        wasi_http: super::wasi_http_limits::read(section, concurrency),
     })
 }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::model::WasiHttpLimits;
-use super::shape::{integer, positive_duration};
+use super::shape::positive_duration;
 use super::{Location, Section};
 
 /// 30 s: such a component may itself wait for others before it answers. 10 s of a processor: long for one answer, and
@@ -19,8 +19,8 @@ impl Default for WasiHttpLimits {
     }
 }
 
-/// Whose keys these are, the component will say.
-pub(super) fn read(section: &mut Section<'_>) -> WasiHttpLimits {
+/// Whose keys these are, the component will say. `concurrency` is a key of both, and was read already.
+pub(super) fn read(section: &mut Section<'_>, concurrency: Option<usize>) -> WasiHttpLimits {
     let default = WasiHttpLimits::default();
     let mut first = |keys: &[&str]| -> Option<Location> {
         keys.iter()
@@ -32,6 +32,7 @@ pub(super) fn read(section: &mut Section<'_>) -> WasiHttpLimits {
             "deadline",
             "start",
             "held-body",
+            "message",
             "wait",
             "exchanges",
             "recycle-memory",
@@ -40,7 +41,7 @@ pub(super) fn read(section: &mut Section<'_>) -> WasiHttpLimits {
     WasiHttpLimits {
         first_byte: section.default("first-byte", default.first_byte, positive_duration),
         processor: section.default("processor", default.processor, positive_duration),
-        concurrency: section.default("concurrency", default.concurrency, integer(1..=65_536)),
+        concurrency: concurrency.unwrap_or(default.concurrency),
         given,
     }
 }

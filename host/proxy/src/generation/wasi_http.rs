@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde_json::Value;
-use witgate_runtime::WasiGrant;
 use witgate_runtime::wasi_http::{HttpComponent, HttpLimits, HttpPlugin, OutgoingGrant};
+use witgate_runtime::{Isolation, WasiGrant};
 
 use crate::components::Code;
 use crate::config::{self, ComponentSource, Config, Destination, Location, OnFailure};
@@ -67,7 +67,7 @@ fn unfit_keys(plugin: &config::Plugin) -> Vec<Problem> {
         unfit(
             location,
             "limits",
-            "`deadline`, `start`, `held-body`, `wait`, `exchanges` and `recycle-memory` are about hooks, and this component of `wasi:http` has none",
+            "`deadline`, `start`, `held-body`, `message`, `wait`, `exchanges` and `recycle-memory` are about hooks, and this component of `wasi:http` has none",
             "bound it by `first-byte`, `processor`, `concurrency` and `memory`",
         );
     }
@@ -77,6 +77,14 @@ fn unfit_keys(plugin: &config::Plugin) -> Vec<Problem> {
             "grant.files",
             "a component of `wasi:http` has no file replies",
             "remove the grant",
+        );
+    }
+    if plugin.isolation == Isolation::Exchange {
+        unfit(
+            &plugin.location,
+            "isolation",
+            "a component of `wasi:http` has an instance for each exchange as it is",
+            "remove `isolation`",
         );
     }
     if plugin.on_failure == OnFailure::Open {

@@ -267,18 +267,17 @@ fn write(database: &Database, changes: &[Change]) -> Result<(), redb::Error> {
 /// Reads what has not expired, and says how many entries there was no room for.
 fn load(database: &Database, memory: &MemoryStore) -> Result<usize, redb::Error> {
     let transaction = database.begin_write()?;
-    // So that it is there to be read.
-    transaction.open_table(TABLE)?;
-    transaction.commit()?;
     let now = unix_time();
+    // What ended while nobody looked would stay for ever.
+    (transaction.open_table(TABLE)?).retain(|_, (expires, _)| expires == NEVER || expires > now)?;
+    transaction.commit()?;
     let mut left_out = 0;
     for entry in database.begin_read()?.open_table(TABLE)?.iter()? {
         let (key, stored) = entry?;
         let (expires, value) = stored.value();
         let ttl = match expires {
             NEVER => None,
-            _ if expires <= now => continue,
-            _ => Some(Duration::from_millis(expires - now)),
+            _ => Some(Duration::from_millis(expires.saturating_sub(now))),
         };
         let value = Bytes::copy_from_slice(value);
         if !memory.restore(key.value(), Stored { value, ttl }) {

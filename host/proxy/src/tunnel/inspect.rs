@@ -200,6 +200,8 @@ impl Tunnel {
                 }
                 readable = self.upstream.readable() => readable?,
             }
+            // Where nothing is there to be read, this is not called.
+            followed = Followed::default();
             let relayed = relay(&self.upstream, count, |piece| {
                 if let Some(liveness) = &self.liveness {
                     liveness.down.moved();
@@ -339,6 +341,13 @@ impl Tunnel {
                     self.outbox(way).close_passes();
                 }
                 self.composer(way).message(&message, out);
+            }
+            // Nothing may follow a Close, whoever sends it.
+            Passage::Back(witgate_runtime::Message::Close(close)) => {
+                return Err(Stop::Close(close.unwrap_or(Close {
+                    code: 1000,
+                    reason: String::new(),
+                })));
             }
             Passage::Back(reply) => {
                 let mut frame = Vec::new();

@@ -35,7 +35,7 @@ pub(crate) struct Call {
     pub(crate) failed: Arc<OnceLock<FailureKind>>,
     pub(crate) counts: Arc<PluginCounts>,
     pub(crate) about: About,
-    pub(crate) next: Option<mpsc::UnboundedSender<Onward>>,
+    pub(crate) next: Option<mpsc::Sender<Onward>>,
     /// Kept as long as the instance is there.
     pub(crate) turn: OwnedSemaphorePermit,
 }

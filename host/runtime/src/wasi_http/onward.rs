@@ -21,9 +21,12 @@ pub struct Onward {
     pub answer: oneshot::Sender<Response<WasiBody>>,
 }
 
-/// Where the requests come out that a middleware passes on. It may pass on any number of them, and those that it passes
-/// on at once wait for each other.
-pub type Next = mpsc::UnboundedReceiver<Onward>;
+/// Where the requests come out that a middleware passes on. It may pass on any number of them; those that it passes on
+/// at once wait for each other, at most 16 of them.
+pub type Next = mpsc::Receiver<Onward>;
+
+/// Requests of one middleware that may wait to be passed on. The host keeps them, outside of what limits the instance.
+pub(super) const MOST_WAITING: usize = 16;
 
 /// Offers the handler to every component; one that is not a middleware never asks for it.
 pub(crate) fn add_to_linker(linker: &mut Linker<State>) -> wasmtime::Result<()> {
@@ -45,7 +48,13 @@ async fn handle(
         match request.into_http(&mut store, async { Ok(()) }) {
             Ok((request, _)) => {
                 let onward = Onward { request, answer };
-                Ok(Ok(next.is_some_and(|next| next.send(onward).is_ok())))
+                let passed_on = next.map(|next| next.try_send(onward));
+                match passed_on {
+                    Some(Err(mpsc::error::TrySendError::Full(_))) => {
+                        Ok(Err(ErrorCode::ConnectionLimitReached))
+                    }
+                    passed_on => Ok(Ok(passed_on.is_some_and(|sent| sent.is_ok()))),
+                }
             }
             Err(error) => error.downcast().map(Err),
         }

@@ -9,7 +9,7 @@ use wasmtime_wasi_http::WasiBody;
 
 use super::body::HttpBody;
 use super::call::Call;
-use super::onward::{Next, Onward};
+use super::onward::{MOST_WAITING, Next, Onward};
 use super::outgoing::Outgoing;
 use super::plugin::HttpPlugin;
 use crate::counts::PluginCounts;
@@ -56,8 +56,8 @@ impl WorkerHttpPlugin {
 
     /// Lets a middleware have its requests passed on: give [`Self::handle`] the first, and serve what comes out of the
     /// second while that waits.
-    pub fn next() -> (mpsc::UnboundedSender<Onward>, Next) {
-        mpsc::unbounded_channel()
+    pub fn next() -> (mpsc::Sender<Onward>, Next) {
+        mpsc::channel(MOST_WAITING)
     }
 
     /// Makes an instance and has it handle a request. The URI is in absolute form: scheme and authority are what the
@@ -75,7 +75,7 @@ impl WorkerHttpPlugin {
         &self,
         request: Request<WasiBody>,
         about: About,
-        next: Option<mpsc::UnboundedSender<Onward>>,
+        next: Option<mpsc::Sender<Onward>>,
     ) -> Result<Response<HttpBody>, PluginFailure> {
         let failed: Arc<OnceLock<FailureKind>> = Arc::default();
         let handled = self.try_handle(request, about, next, failed.clone()).await;
@@ -96,7 +96,7 @@ impl WorkerHttpPlugin {
         &self,
         request: Request<WasiBody>,
         about: About,
-        next: Option<mpsc::UnboundedSender<Onward>>,
+        next: Option<mpsc::Sender<Onward>>,
         failed: Arc<OnceLock<FailureKind>>,
     ) -> Result<Response<HttpBody>, FailureKind> {
         let limit = self.plugin.limits().first_byte;
