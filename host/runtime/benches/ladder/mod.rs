@@ -7,13 +7,14 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::HeaderValue;
 use http::header::USER_AGENT;
+use http::{HeaderMap, HeaderValue, StatusCode};
 use tokio::runtime::{Builder, Runtime as EventLoop};
 use witgate_build::Build;
 use witgate_runtime::{
-    Attributes, CodeCache, Component, Exchange, Facts, HeadLimits, Isolation, Limits, OwnInstances,
-    Plugin, Runtime, Scheme, Verdict, WorkerPlugin,
+    Attributes, CodeCache, Component, Direction, Exchange, Facts, HeadLimits, Isolation, Limits,
+    Message, MessageVerdict, OwnInstances, Plugin, ResponseHead, Runtime, Scheme, Verdict,
+    WorkerPlugin,
 };
 
 /// One step of the ladder.
@@ -31,10 +32,12 @@ pub(crate) enum Step {
     FreshInstance,
     /// A piece of a body of so many KiB, passed through as it is.
     Transform(usize),
+    /// A message of a WebSocket of so many bytes, sent on as it is.
+    Message(usize),
 }
 
-/// In the order in which they are reported. A message hook's call has its place behind these.
-pub(crate) const STEPS: [Step; 7] = [
+/// In the order in which they are reported.
+pub(crate) const STEPS: [Step; 9] = [
     Step::NoPlugin,
     Step::NoOp,
     Step::GetAndSet,
@@ -42,6 +45,8 @@ pub(crate) const STEPS: [Step; 7] = [
     Step::FreshInstance,
     Step::Transform(1),
     Step::Transform(64),
+    Step::Message(125),
+    Step::Message(64 << 10),
 ];
 
 impl Step {
@@ -54,6 +59,7 @@ impl Step {
             Self::ThreePlugins => "three plugins".into(),
             Self::FreshInstance => "fresh instance".into(),
             Self::Transform(kib) => format!("transform, {kib} KiB"),
+            Self::Message(bytes) => format!("message, {bytes} bytes"),
         }
     }
 }
@@ -111,6 +117,9 @@ impl Ladder {
             Step::Transform(kib) => {
                 self.transform((self.plugin)("pass-body", Isolation::Worker), kib)
             }
+            Step::Message(bytes) => {
+                self.message((self.plugin)("nothing", Isolation::Worker), bytes)
+            }
         }
     }
 
@@ -155,6 +164,28 @@ impl Ladder {
                 for _ in 0..times {
                     let passed = transform.push(chunk.clone()).await;
                     assert_eq!(passed.expect("it passes all on").len(), chunk.len());
+                }
+            });
+        })
+    }
+
+    fn message(&self, plugin: Rc<WorkerPlugin>, bytes: usize) -> Box<dyn FnMut(u64) + '_> {
+        let message = Message::Text("x".repeat(bytes));
+        Box::new(move |times| {
+            self.event_loop.block_on(async {
+                let mut upgraded = exchange();
+                upgraded.response = Some(ResponseHead {
+                    status: StatusCode::SWITCHING_PROTOCOLS,
+                    headers: HeaderMap::new(),
+                    end_connection: false,
+                });
+                let (_, asked) = plugin.on_upgrade(upgraded).await;
+                let Ok(Some(messages)) = asked else {
+                    panic!("the guest looks at messages: {asked:?}");
+                };
+                for _ in 0..times {
+                    let verdict = messages.on_message(Direction::ToUpstream, &message, false);
+                    assert!(matches!(verdict.await, Ok(MessageVerdict::Forward)));
                 }
             });
         })

@@ -2,7 +2,8 @@
 
 use serde::Deserialize;
 use witgate_plugin::{
-    ConfigErrors, Exchange, Failure, Plugin, Request, RequestHook, RequestVerdict, stream,
+    ConfigErrors, Direction, Exchange, Failure, Inspection, Message, MessageHook, MessageVerdict,
+    Messages, Plugin, Request, RequestHook, RequestVerdict, Response, stream,
 };
 
 /// `config`
@@ -45,4 +46,24 @@ impl RequestHook for Bench {
     }
 }
 
-witgate_plugin::export!(Bench: request);
+impl MessageHook for Bench {
+    fn on_upgrade(
+        &self,
+        _: &Exchange,
+        _: &Request,
+        _: &Response,
+    ) -> Result<Option<Inspection>, Failure> {
+        Ok(Some(Inspection::to_upstream(PassOn)))
+    }
+}
+
+/// Sends every message on as it is.
+struct PassOn;
+
+impl Messages for PassOn {
+    fn on_message(&mut self, _: Direction, _: Message) -> Result<MessageVerdict, Failure> {
+        Ok(MessageVerdict::Forward)
+    }
+}
+
+witgate_plugin::export!(Bench: request, message);
