@@ -122,15 +122,29 @@ fn jco(source: &str, wit: &str, out: &Path) -> Command {
     jco
 }
 
+/// The worlds of the components, and what they are made of.
+const WIT: [&str; 7] = [
+    "0.2/world.wit",
+    "0.2/deps/clocks.wit",
+    "0.2/deps/http.wit",
+    "0.2/deps/io.wit",
+    "0.3/world.wit",
+    "0.3/deps/clocks.wit",
+    "0.3/deps/http.wit",
+];
+
 /// What `build` makes of these files, unless it was made of the same before.
 #[track_caller]
 fn kept(name: &str, inputs: &[&str], build: impl FnOnce(&Path) -> Command) -> Vec<u8> {
     let (out, made_of) = (built().join(name), built().join(format!("{name}.inputs")));
     fs::create_dir_all(built()).expect("the target directory can be written");
-    let inputs: Vec<u8> = inputs
+    let mut inputs: Vec<u8> = inputs
         .iter()
         .flat_map(|input| read(&sources().join(input)))
         .collect();
+    for file in WIT {
+        inputs.extend(read(&sources().join("wit").join(file)));
+    }
     if !fs::read(&made_of).is_ok_and(|made_of| made_of == inputs) {
         run(name, build(&out));
         fs::write(&made_of, inputs).expect("the target directory can be written");
