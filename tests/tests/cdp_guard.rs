@@ -1,6 +1,7 @@
 //! Promise: with `cdp-guard`, clients work in the shared browser as before, each sends no more than its token may, and
 //! nobody ends the browser or empties its profile.
 
+use std::net::{Ipv4Addr, TcpListener};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -9,15 +10,24 @@ use witgate_tests::site::{SIGNED_IN, Site};
 use witgate_tests::wait::within;
 use witgate_tests::websocket::{BINARY, TEXT, masked, read, upgrade};
 use witgate_tests::witgate::Setup;
-use witgate_tests::{Witgate, chromium, clients, eventually, port};
+use witgate_tests::{Witgate, chromium, clients, eventually};
 
 const ADMIN: &str = "8f3a61c05e";
 const AGENT: &str = "b92e7d14aa";
 const READER: &str = "4c07f5e8d3";
 
+/// Ports that Chromium opens no page at and sends no request to.
+const BLOCKED_BY_CHROMIUM: [u16; 8] = [6667, 6666, 6668, 6669, 6665, 6697, 6679, 10080];
+
+/// One of them that nobody listens on.
+fn blocked_port() -> u16 {
+    let mut ports = BLOCKED_BY_CHROMIUM.into_iter();
+    let free = ports.find(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok());
+    free.expect("nobody listens on all of these ports")
+}
+
 /// A browser of which an operator may do everything, a reader little, and all others what harms nobody.
-fn start() -> Witgate {
-    let browser = port::unused();
+fn start(browser: u16) -> Witgate {
     let setup = Setup::new();
     let text = format!(
         r#"
@@ -44,8 +54,8 @@ config.tokens = [
 [plugin.guard]
 component = "builtin:cdp-guard"
 config.tokens-of = "access"
-config.audit = "notable"
-config.rules.admin = {{ deny = [] }}
+config.rules.admin = {{ deny = [], urls = "any" }}
+config.rules.agent = {{}}
 config.rules.reader = {{ allow = ["Browser.getVersion", "Target.*"], deny = ["Target.createTarget"] }}
 limits.log-lines = 10000
 
@@ -84,6 +94,8 @@ fn wait_for_browser(witgate: &Witgate) -> String {
 struct Client {
     connection: Connection,
     next: u64,
+    /// The target that commands are for, if not the browser.
+    session: Option<String>,
 }
 
 impl Client {
@@ -96,6 +108,7 @@ impl Client {
         Self {
             connection,
             next: 1,
+            session: None,
         }
     }
 
@@ -104,8 +117,11 @@ impl Client {
     fn call(&mut self, method: &str, params: Value) -> Value {
         let id = self.next;
         self.next += 1;
-        let command = json!({ "id": id, "method": method, "params": params }).to_string();
-        self.connection.send(masked(TEXT, command));
+        let mut command = json!({ "id": id, "method": method, "params": params });
+        if let Some(session) = &self.session {
+            command["sessionId"] = session.as_str().into();
+        }
+        self.connection.send(masked(TEXT, command.to_string()));
         self.answer(|answer| answer["id"] == id)
     }
 
@@ -119,6 +135,13 @@ impl Client {
                 return message;
             }
         }
+    }
+
+    /// What a script comes to in the page.
+    #[track_caller]
+    fn evaluate(&mut self, script: &str) -> Value {
+        let params = json!({ "expression": script, "awaitPromise": true, "returnByValue": true });
+        self.call("Runtime.evaluate", params)["result"]["result"]["value"].clone()
     }
 
     #[track_caller]
@@ -138,7 +161,8 @@ impl Client {
 #[test]
 fn clients_work_as_before_and_nobody_ends_the_browser_but_who_may() {
     let site = Site::start();
-    let witgate = start();
+    let debugging_port = blocked_port();
+    let witgate = start(debugging_port);
     let profile = witgate.setup().path().join("profile");
     let browser = chromium::browser_process(&profile).expect("a browser runs");
     let port = witgate.address("cdp").port();
@@ -158,6 +182,7 @@ fn clients_work_as_before_and_nobody_ends_the_browser_but_who_may() {
     agent.assert_refused("Browser.close", json!({}));
     agent.assert_refused("Storage.clearCookies", json!({}));
     ways_around(&mut agent);
+    pages_reach_no_commands(&mut agent, debugging_port, &site);
     let cookies = agent.call("Storage.getCookies", json!({}));
     let cookies = cookies["result"]["cookies"].as_array().map(Vec::len);
     assert!(
@@ -215,4 +240,51 @@ fn ways_around(agent: &mut Client) {
         assert_eq!(answer.get("id"), None, "{answer}");
     }
     agent.assert_lives();
+}
+
+/// Pages that would do what commands do: the browser's own, and one that asks the debugging port for a connection.
+fn pages_reach_no_commands(agent: &mut Client, debugging_port: u16, site: &Site) {
+    let settings = json!({ "url": "chrome://settings/clearBrowserData" });
+    agent.assert_refused("Target.createTarget", settings.clone());
+    // Chromium ends when a hidden target opens some of them.
+    let hidden = json!({ "url": "about:blank", "hidden": true });
+    let target = agent.call("Target.createTarget", hidden)["result"]["targetId"].clone();
+    let attach = json!({ "targetId": target, "flatten": true });
+    let attached = agent.call("Target.attachToTarget", attach);
+    let session = attached["result"]["sessionId"].as_str();
+    agent.session = Some(session.expect("the page can be attached to").to_owned());
+    agent.assert_refused("Page.navigate", settings);
+
+    let page = json!({ "url": format!("http://127.0.0.1:{debugging_port}/json/version") });
+    let answer = agent.call("Page.navigate", page);
+    assert_eq!(answer["result"]["errorText"], "net::ERR_UNSAFE_PORT");
+    page_reaches_no_debugging_port(agent, debugging_port, site);
+    agent.session = None;
+    let closed = agent.call("Target.closeTarget", json!({ "targetId": target }));
+    assert_eq!(closed["result"]["success"], true, "{closed}");
+}
+
+/// The same from a script of a site, which reaches other ports of the machine.
+fn page_reaches_no_debugging_port(agent: &mut Client, debugging_port: u16, site: &Site) {
+    let origin = site.origin("a");
+    agent.call("Page.navigate", json!({ "url": format!("{origin}/login") }));
+    eventually("the page to be the site's", || {
+        (agent.evaluate("location.origin") == origin.as_str()).then_some(())
+    });
+    let fetch = |port: u16| {
+        format!(
+            "fetch('http://127.0.0.1:{port}/json/version', {{ mode: 'no-cors' }})
+                .then(() => 'answered', () => 'blocked')"
+        )
+    };
+    assert_eq!(agent.evaluate(&fetch(site.address().port())), "answered");
+    assert_eq!(agent.evaluate(&fetch(debugging_port)), "blocked");
+    let socket = format!(
+        "new Promise(done => {{
+            const socket = new WebSocket('ws://127.0.0.1:{debugging_port}/devtools/browser/any');
+            socket.onopen = () => done('opened');
+            socket.onerror = () => done('blocked');
+        }})"
+    );
+    assert_eq!(agent.evaluate(&socket), "blocked");
 }

@@ -12,7 +12,15 @@ pub(crate) struct Command<'a> {
     pub(crate) id: i64,
     pub(crate) session: Option<Cow<'a, str>>,
     /// The outermost first.
-    pub(crate) methods: Vec<String>,
+    pub(crate) calls: Vec<Call>,
+}
+
+/// What a command asks for.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Call {
+    pub(crate) method: String,
+    /// Where to, of a method that navigates.
+    pub(crate) url: Option<String>,
 }
 
 /// The members that a command may have. A second one of a name is refused, since readers differ in which they take.
@@ -28,18 +36,23 @@ struct Outside<'a> {
     _params: Option<IgnoredAny>,
 }
 
-/// A command that carries another one.
+/// A command of which a parameter matters.
 #[derive(Deserialize)]
-struct Carrier<'a> {
-    #[serde(borrow)]
-    params: Carried<'a>,
+struct With<P> {
+    params: P,
 }
 
-/// Its parameters; what else they hold is of no importance.
+/// The parameters of one that carries another; what else they hold is of no importance. A second `message` is refused.
 #[derive(Deserialize)]
 struct Carried<'a> {
     #[serde(borrow)]
     message: Cow<'a, str>,
+}
+
+/// The parameters of one that navigates, as strictly.
+#[derive(Deserialize)]
+struct Navigated {
+    url: String,
 }
 
 /// Methods whose parameter `message` is a command for somebody else.
@@ -48,12 +61,15 @@ const CARRIERS: [&str; 2] = [
     "NodeWorker.sendMessageToWorker",
 ];
 
+/// Methods that open the page which their parameter `url` names, with the rights of who types it into the address bar.
+const NAVIGATING: [&str; 2] = ["Page.navigate", "Target.createTarget"];
+
 /// Commands within commands. A target within a target takes two.
 const MAX_DEPTH: usize = 4;
 
-/// Bytes of a command that carries another: each depth takes a copy of what is within, and the memory is one for all
-/// clients.
-const MAX_CARRIER: usize = 1 << 20;
+/// Bytes of a command of which a parameter is read: each depth takes a copy of what is within, and the memory is one for
+/// all clients.
+const MAX_READ: usize = 1 << 20;
 
 /// Bytes of a method, a session or a member's name. Chromium's longest have about fifty.
 const MAX_NAME: usize = 1024;
@@ -63,7 +79,8 @@ const MAX_NAME: usize = 1024;
 pub(crate) enum NoCommand {
     NotAnObject,
     LongName,
-    LongCarrier,
+    LongParameter(&'static str),
+    Parameter(&'static str),
     Json(serde_json::Error),
     TooDeep,
 }
@@ -73,9 +90,13 @@ impl fmt::Display for NoCommand {
         match self {
             Self::NotAnObject => f.write_str("it is no JSON object"),
             Self::LongName => write!(f, "it has a string over {MAX_NAME} bytes outside `params`"),
-            Self::LongCarrier => {
-                write!(f, "it carries a command and is over {MAX_CARRIER} bytes")
+            Self::LongParameter(name) => {
+                write!(
+                    f,
+                    "its parameter `{name}` is read and it is over {MAX_READ} bytes"
+                )
             }
+            Self::Parameter(name) => write!(f, "it has not one parameter `{name}`, a string"),
             // The words of serde_json may quote what was sent; kind and place do not.
             Self::Json(error) if error.is_data() => write!(
                 f,
@@ -91,12 +112,12 @@ impl fmt::Display for NoCommand {
 impl<'a> Command<'a> {
     pub(crate) fn read(text: &'a str) -> Result<Self, NoCommand> {
         let outside = Outside::read(text)?;
-        let mut methods = Vec::new();
-        carried(&outside.method, text, &mut methods)?;
+        let mut calls = Vec::new();
+        collect(&outside.method, text, &mut calls)?;
         Ok(Self {
             id: outside.id,
             session: outside.session_id,
-            methods,
+            calls,
         })
     }
 }
@@ -136,19 +157,32 @@ fn has_long_name(text: &str) -> bool {
     false
 }
 
-/// Collects the method of a command, and those of the commands that it carries.
-fn carried(method: &str, text: &str, methods: &mut Vec<String>) -> Result<(), NoCommand> {
-    if methods.len() == MAX_DEPTH {
+/// Collects what a command asks for, and what the commands do that it carries.
+fn collect(method: &str, text: &str, calls: &mut Vec<Call>) -> Result<(), NoCommand> {
+    if calls.len() == MAX_DEPTH {
         return Err(NoCommand::TooDeep);
     }
-    methods.push(method.to_owned());
+    let url = if NAVIGATING.contains(&method) {
+        Some(parameters::<Navigated>(text, "url")?.url)
+    } else {
+        None
+    };
+    calls.push(Call {
+        method: method.to_owned(),
+        url,
+    });
     if !CARRIERS.contains(&method) {
         return Ok(());
     }
-    if text.len() > MAX_CARRIER {
-        return Err(NoCommand::LongCarrier);
+    let within = parameters::<Carried<'_>>(text, "message")?.message;
+    collect(&Outside::read(&within)?.method, &within, calls)
+}
+
+/// Reads `params` for the one that matters.
+fn parameters<'a, P: Deserialize<'a>>(text: &'a str, name: &'static str) -> Result<P, NoCommand> {
+    if text.len() > MAX_READ {
+        return Err(NoCommand::LongParameter(name));
     }
-    let carrier: Carrier<'_> = serde_json::from_str(text).map_err(NoCommand::Json)?;
-    let within = carrier.params.message;
-    carried(&Outside::read(&within)?.method, &within, methods)
+    let command: With<P> = serde_json::from_str(text).map_err(|_| NoCommand::Parameter(name))?;
+    Ok(command.params)
 }

@@ -5,6 +5,7 @@
 
 mod command;
 mod rule;
+mod url;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -12,11 +13,11 @@ use std::rc::Rc;
 
 use serde::{Deserialize, Serialize};
 use witgate_plugin::{
-    ConfigErrors, Direction, Exchange, Failure, Inspection, Message, MessageHook, MessageVerdict,
-    Messages, Plugin, Request, Response, info, warn,
+    CloseReason, ConfigErrors, Direction, Exchange, Failure, Inspection, Message, MessageHook,
+    MessageVerdict, Messages, Plugin, Request, Response, info, warn,
 };
 
-use crate::command::Command;
+use crate::command::{Call, Command};
 use crate::rule::{Rule, RuleConfig};
 
 /// The table `[plugin.NAME] config`.
@@ -25,9 +26,9 @@ use crate::rule::{Rule, RuleConfig};
 pub struct Config {
     /// The plugin that told clients apart: a `bearer-auth` before this one.
     tokens_of: Option<String>,
-    /// What clients may do whose token is not named below.
-    #[serde(default)]
-    default: RuleConfig,
+    /// What clients may do whose token is not named below. Without it nothing where tokens are told apart, so that one who
+    /// is not known, by a slip in the configuration too, is nobody.
+    default: Option<RuleConfig>,
     /// By the name of a token.
     #[serde(default)]
     rules: BTreeMap<String, RuleConfig>,
@@ -40,9 +41,9 @@ pub struct Config {
 #[serde(rename_all = "kebab-case")]
 enum Audit {
     /// None.
-    #[default]
     Refused,
     /// All but those of the domains that clients call all the time.
+    #[default]
     Notable,
     /// All.
     All,
@@ -60,6 +61,15 @@ const FREQUENT: [&str; 9] = [
     "Overlay",
     "Runtime",
 ];
+
+/// Refusals of one connection that are logged one by one. A client that tries many must not drown the lines about others.
+const LOGGED: u32 = 20;
+
+/// From then on, refusals for each line.
+const SUMMARIZED: u32 = 100;
+
+/// Refusals that one connection gets before it is closed: a client that errs stops long before.
+const MAX_REFUSALS: u32 = 1_000;
 
 /// The plugin.
 pub struct CdpGuard {
@@ -80,7 +90,12 @@ impl Plugin for CdpGuard {
                 "need `tokens-of`: the name of the plugin before this one that knows the token",
             );
         }
-        let default = Rule::new(config.default, "default", &mut errors).into();
+        let tells_apart = config.tokens_of.is_some() || !config.rules.is_empty();
+        let default = config.default.unwrap_or_else(|| match tells_apart {
+            true => RuleConfig::nothing(),
+            false => RuleConfig::default(),
+        });
+        let default = Rule::new(default, "default", &mut errors).into();
         let rules = config.rules.into_iter().map(|(token, rule)| {
             let rule = Rule::new(rule, &format!("rules.{token}"), &mut errors);
             (token, Rc::new(rule))
@@ -106,11 +121,15 @@ impl MessageHook for CdpGuard {
             .tokens_of
             .as_ref()
             .and_then(|plugin| exchange.attribute(&format!("{plugin}.token")));
+        if let (Some(plugin), None) = (&self.tokens_of, &token) {
+            warn!("`{plugin}` has named no token for this client, so `default` holds");
+        }
         let rule = token.as_ref().and_then(|token| self.rules.get(token));
         Ok(Some(Inspection::to_upstream(Client {
             rule: rule.unwrap_or(&self.default).clone(),
             token: token.unwrap_or_default(),
             audit: self.audit,
+            refusals: 0,
         })))
     }
 }
@@ -121,6 +140,7 @@ struct Client {
     /// The token's name; empty when it is not known.
     token: String,
     audit: Audit,
+    refusals: u32,
 }
 
 impl Messages for Client {
@@ -134,14 +154,14 @@ impl Messages for Client {
             Ok(command) => command,
             Err(why) => return Ok(self.refuse_unread(&why.to_string())),
         };
-        let refused = command
-            .methods
-            .iter()
-            .find(|method| !self.rule.allows(method));
-        if let Some(method) = refused {
-            warn!("refused {}{}", shown(method), self.of(&command));
-            let message = format!("'{}' is not allowed here", shown(method));
-            return Ok(reply(Some(command.id), command.session, -32000, &message));
+        let mut calls = command.calls.iter();
+        let refused = calls.find_map(|call| Some((call, self.rule.refuses(call)?)));
+        if let Some((call, why)) = refused {
+            let method = shown(&call.method);
+            let line = format!("refused {method}{why}{}", self.of(&command));
+            let message = format!("'{method}' is not allowed here{why}");
+            let reply = reply(Some(command.id), command.session, -32000, &message);
+            return Ok(self.refuse(&line, reply));
         }
         self.note(&command);
         Ok(MessageVerdict::Forward)
@@ -149,14 +169,34 @@ impl Messages for Client {
 }
 
 impl Client {
-    fn refuse_unread(&self, why: &str) -> MessageVerdict {
-        warn!("refused what is no command: {why}{}", self.client());
-        reply(None, None, -32700, &format!("not a command: {why}"))
+    fn refuse_unread(&mut self, why: &str) -> MessageVerdict {
+        let line = format!("refused what is no command: {why}{}", self.client());
+        let reply = reply(None, None, -32700, &format!("not a command: {why}"));
+        self.refuse(&line, reply)
+    }
+
+    /// Counts a refusal, logs it as long as there are few, and ends a connection that has too many.
+    fn refuse(&mut self, line: &str, reply: MessageVerdict) -> MessageVerdict {
+        self.refusals += 1;
+        if self.refusals > MAX_REFUSALS {
+            let client = self.client();
+            warn!("closed a connection after {MAX_REFUSALS} refused commands{client}");
+            return MessageVerdict::Close(CloseReason::new(1008, "too many refused commands"));
+        }
+        if self.refusals <= LOGGED {
+            warn!("{line}");
+        } else if (self.refusals - LOGGED).is_multiple_of(SUMMARIZED) {
+            warn!(
+                "refused {SUMMARIZED} more commands{}; the last: {line}",
+                self.client()
+            );
+        }
+        reply
     }
 
     /// The audit's line about a command that passes.
     fn note(&self, command: &Command<'_>) {
-        for method in &command.methods {
+        for Call { method, .. } in &command.calls {
             let domain = method.split_once('.').map_or("", |(domain, _)| domain);
             let is_noted = match self.audit {
                 Audit::Refused => false,

@@ -5,38 +5,49 @@ use std::collections::BTreeSet;
 use serde::Deserialize;
 use witgate_plugin::ConfigErrors;
 
+use crate::command::Call;
+use crate::url::Urls;
+
 /// What ends the browser, takes from everybody what is shared, or opens a way around the proxy. `README.md` says why each
 /// is here.
-const SHARED_PROFILE: [&str; 20] = [
+const SHARED_PROFILE: [&str; 28] = [
     "Browser.close",
     "Browser.crash",
     "Browser.crashGpuProcess",
+    "Browser.executeBrowserCommand",
+    "Browser.resetPermissions",
+    "Extensions.clearStorageItems",
     "Extensions.loadUnpacked",
+    "Extensions.removeStorageItems",
     "Extensions.uninstall",
     "Memory.forciblyPurgeJavaScriptMemory",
     "Memory.simulatePressureNotification",
     "Network.clearBrowserCache",
     "Network.clearBrowserCookies",
+    "Network.deleteDeviceBoundSession",
     "PWA.install",
     "PWA.uninstall",
     "Page.crash",
     "Storage.clearCookies",
     "Storage.clearDataForOrigin",
     "Storage.clearDataForStorageKey",
+    "Storage.clearPrivateVerificationTokens",
     "Storage.clearTrustTokens",
+    "Storage.deletePrivateVerificationToken",
     "Storage.deleteStorageBucket",
     "Target.exposeDevToolsProtocol",
+    "Target.openDevTools",
     "Tethering.bind",
     "Tethering.unbind",
 ];
 
-/// Gives pages a binding that sends commands past the proxy, so that no other refusal would hold.
-const WAY_AROUND: &str = "Target.exposeDevToolsProtocol";
+/// Give pages a binding that sends commands past the proxy, so that no other refusal would hold.
+const WAYS_AROUND: [&str; 2] = ["Target.exposeDevToolsProtocol", "Target.openDevTools"];
 
 /// Stands in a list for [`SHARED_PROFILE`].
 const SHARED_PROFILE_NAME: &str = "shared-profile";
 
-/// `{ allow = [...], deny = [...] }`
+/// `{ allow = [...], deny = [...], urls = "web" }`
 #[derive(Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub(crate) struct RuleConfig {
@@ -46,6 +57,9 @@ pub(crate) struct RuleConfig {
     /// Of those, the ones that may not.
     #[serde(default = "shared_profile")]
     deny: Vec<String>,
+    /// Which pages may be opened by their address.
+    #[serde(default)]
+    urls: Urls,
 }
 
 fn everything() -> Vec<String> {
@@ -61,6 +75,17 @@ impl Default for RuleConfig {
         Self {
             allow: everything(),
             deny: shared_profile(),
+            urls: Urls::default(),
+        }
+    }
+}
+
+impl RuleConfig {
+    /// Where clients are told apart, what those may do of whom nothing is said.
+    pub(crate) fn nothing() -> Self {
+        Self {
+            allow: Vec::new(),
+            ..Self::default()
         }
     }
 }
@@ -70,6 +95,7 @@ impl Default for RuleConfig {
 pub(crate) struct Rule {
     allow: Methods,
     deny: Methods,
+    urls: Urls,
 }
 
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -95,20 +121,25 @@ impl Rule {
         let mut rule = Self {
             allow: read(config.allow, "allow"),
             deny: read(config.deny, "deny"),
+            urls: config.urls,
         };
         if !rule.is_unrestricted() {
-            rule.deny.methods.insert(WAY_AROUND.into());
+            rule.deny.methods.extend(WAYS_AROUND.map(str::to_owned));
         }
         rule
     }
 
-    /// Whether a command with this method may pass. What is in both lists may not.
-    pub(crate) fn allows(&self, method: &str) -> bool {
-        self.allow.has(method) && !self.deny.has(method)
+    /// Whether a command may not pass, and what the words about it end in. A method in both lists may not.
+    pub(crate) fn refuses(&self, call: &Call) -> Option<&'static str> {
+        if !self.allow.has(&call.method) || self.deny.has(&call.method) {
+            return Some("");
+        }
+        let url = call.url.as_deref()?;
+        (!self.urls.allow(url)).then_some(" with this `url`")
     }
 
     fn is_unrestricted(&self) -> bool {
-        self.allow.all && self.deny == Methods::default()
+        self.allow.all && self.deny == Methods::default() && self.urls == Urls::Any
     }
 }
 
