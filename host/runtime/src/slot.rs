@@ -9,6 +9,9 @@ use crate::instance::Instance;
 use crate::plugin::Plugin;
 use crate::worker_plugin::WorkerPlugin;
 
+/// The call of a destructor, as messages name it.
+const DROP: &str = "transform.drop";
+
 /// An instance and the transforms in it whose bodies are over, to be dropped before the next call.
 pub(crate) struct Slot {
     pub(crate) instance: Mutex<Instance>,
@@ -67,11 +70,14 @@ impl Slot {
             let Some(transform) = next.filter(|_| instance.is_usable()) else {
                 return;
             };
-            if let Err(kind) = instance.drop_transform(transform).await {
-                plugin.note_fatal_failure();
-                let failure = plugin.failure("transform.drop", kind);
-                // Nobody's exchange fails for it: the body it belonged to is over.
-                tracing::warn!(target: "plugin", kind = failure.kind.label(), "{failure}");
+            match instance.drop_transform(transform).await {
+                Ok(()) => plugin.note_success(DROP),
+                Err(kind) => {
+                    plugin.note_fatal_failure(DROP);
+                    let failure = plugin.failure(DROP, kind);
+                    // Nobody's exchange fails for it: the body it belonged to is over.
+                    tracing::warn!(target: "plugin", kind = failure.kind.label(), "{failure}");
+                }
             }
         }
     }

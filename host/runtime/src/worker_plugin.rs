@@ -264,13 +264,16 @@ impl WorkerPlugin {
     }
 
     async fn make(&self) -> Result<Instance, FailureKind> {
-        self.plugin
-            .start(self.outbound.clone())
-            .await
-            .map_err(|error| {
-                self.note_fatal_failure();
-                FailureKind::Start(error.to_string())
-            })
+        match self.plugin.start(self.outbound.clone()).await {
+            Ok(instance) => {
+                self.note_success("start");
+                Ok(instance)
+            }
+            Err(error) => {
+                self.note_fatal_failure("start");
+                Err(FailureKind::Start(error.to_string()))
+            }
+        }
     }
 
     /// Waits for a place among the calls or instances that there may be at once.
@@ -296,10 +299,19 @@ impl WorkerPlugin {
         }
     }
 
-    pub(crate) fn note_fatal_failure(&self) {
+    /// A call cost an instance, or could not make one.
+    pub(crate) fn note_fatal_failure(&self, call: &'static str) {
         let mut quarantine = self.quarantine.borrow_mut();
-        quarantine.failed();
+        quarantine.failed(call);
         self.counts.set_quarantined(quarantine.is_imposed());
+    }
+
+    /// A call went well.
+    pub(crate) fn note_success(&self, call: &'static str) {
+        let mut quarantine = self.quarantine.borrow_mut();
+        if quarantine.succeeded(call) {
+            self.counts.set_quarantined(quarantine.is_imposed());
+        }
     }
 
     pub(crate) fn failure(&self, call: &'static str, kind: FailureKind) -> PluginFailure {
@@ -318,15 +330,9 @@ impl WorkerPlugin {
         result: Result<T, FailureKind>,
     ) -> Result<T, PluginFailure> {
         match &result {
-            Err(kind) if kind.is_fatal() => self.note_fatal_failure(),
+            Err(kind) if kind.is_fatal() => self.note_fatal_failure(call),
             Err(_) => {}
-            Ok(_) => {
-                let mut quarantine = self.quarantine.borrow_mut();
-                if quarantine.is_imposed() {
-                    self.counts.set_quarantined(false);
-                }
-                quarantine.succeeded();
-            }
+            Ok(_) => self.note_success(call),
         }
         result.map_err(|kind| self.failure(call, kind))
     }
