@@ -117,7 +117,7 @@ impl Lent {
     }
 
     fn get(&self, key: &str) -> Result<Answer<Option<Bytes>>, Error> {
-        let grant = self.grant.as_ref().ok_or(Error::NotGranted)?;
+        let grant = self.grant()?;
         Ok(grant.store.get(&grant.name(key)?))
     }
 
@@ -152,8 +152,17 @@ impl Lent {
         Ok(grant.store.compare_and_set(&key, expected, value, ttl))
     }
 
-    fn writable(&self) -> Result<&KeyValueGrant, Error> {
+    /// The grant, for a call that may still wait: one that may not is not begun, as nobody would hear how it ended.
+    fn grant(&self) -> Result<&KeyValueGrant, Error> {
         let grant = self.grant.as_ref().ok_or(Error::NotGranted)?;
+        match grant.store.timeout() {
+            Some(timeout) if self.waited >= timeout => Err(late()),
+            _ => Ok(grant),
+        }
+    }
+
+    fn writable(&self) -> Result<&KeyValueGrant, Error> {
+        let grant = self.grant()?;
         match grant.read_only {
             true => Err(Error::NotGranted),
             false => Ok(grant),
@@ -176,6 +185,10 @@ impl KeyValueGrant {
             false => Err(Error::TooLarge(self.value_size as u64)),
         }
     }
+}
+
+fn late() -> Error {
+    Error::Unavailable("no answer in time".into())
 }
 
 fn time_to_live(ttl: Option<u64>) -> Option<Duration> {
@@ -221,7 +234,7 @@ impl State {
         self.keyvalue.waited += started.elapsed();
         match answered {
             Ok(answer) => answer.map_err(Error::from),
-            Err(_) => Err(Error::Unavailable("no answer in time".into())),
+            Err(_) => Err(late()),
         }
     }
 }
@@ -267,5 +280,79 @@ impl Host for State {
     ) -> Result<Result<bool, Error>> {
         let answer = self.lent()?.compare_and_set(&key, expected, value, ttl);
         Ok(self.in_time(answer).await)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use super::*;
+
+    /// Counts what it is asked, and answers nothing.
+    #[derive(Debug, Default)]
+    struct Asked(AtomicU32);
+
+    impl Asked {
+        fn never<T>(&self) -> Answer<T> {
+            self.0.fetch_add(1, Ordering::Relaxed);
+            Answer::Now(Err(KeyValueError::Full))
+        }
+    }
+
+    impl KeyValue for Asked {
+        fn timeout(&self) -> Option<Duration> {
+            Some(Duration::from_millis(5))
+        }
+
+        fn get(&self, _: &str) -> Answer<Option<Bytes>> {
+            self.never()
+        }
+
+        fn set(&self, _: &str, _: Bytes, _: Option<Duration>) -> Answer<()> {
+            self.never()
+        }
+
+        fn delete(&self, _: &str) -> Answer<bool> {
+            self.never()
+        }
+
+        fn increment(&self, _: &str, _: i64, _: Option<Duration>) -> Answer<i64> {
+            self.never()
+        }
+
+        fn compare_and_set(
+            &self,
+            _: &str,
+            _: Option<Bytes>,
+            _: Bytes,
+            _: Option<Duration>,
+        ) -> Answer<bool> {
+            self.never()
+        }
+    }
+
+    #[test]
+    fn a_store_is_not_asked_by_a_call_that_may_not_wait_any_more() {
+        let store = Arc::new(Asked::default());
+        let mut lent = Lent::new(Some(KeyValueGrant {
+            store: store.clone(),
+            namespace: "plugin:a:".into(),
+            value_size: 10,
+            read_only: false,
+        }));
+        let unavailable = |error: Error| matches!(error, Error::Unavailable(_));
+        lent.waited = Duration::from_millis(5);
+        assert!(lent.get("a").err().is_some_and(unavailable));
+        assert!(lent.set("a", vec![1], None).err().is_some_and(unavailable));
+        assert!(lent.delete("a").err().is_some_and(unavailable));
+        assert!(lent.increment("a", 1, None).err().is_some_and(unavailable));
+        let swapped = lent.compare_and_set("a", None, vec![1], None);
+        assert!(swapped.err().is_some_and(unavailable));
+        assert_eq!(store.0.load(Ordering::Relaxed), 0);
+
+        lent.begin();
+        assert!(lent.get("a").is_ok());
+        assert_eq!(store.0.load(Ordering::Relaxed), 1);
     }
 }
