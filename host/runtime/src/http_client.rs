@@ -101,7 +101,8 @@ impl http_client::Host for State {
         if let Phase::Other(call) = self.phase {
             bail!("requests are sent in hooks only, not in {call}");
         }
-        Ok(self.outbound.send(request, &self.stopwatch).await)
+        let (stopwatch, waited) = (&self.stopwatch, &mut self.requests_waited);
+        Ok(self.outbound.send(request, stopwatch, waited).await)
     }
 }
 
@@ -123,22 +124,38 @@ impl Outbound {
         self.most
     }
 
+    /// `waited` is what the requests of this call have taken until now.
     async fn send(
         &self,
         request: http_client::Request,
         stopwatch: &Arc<Stopwatch>,
+        waited: &mut Duration,
     ) -> Result<http_client::Response, Error> {
         let wanted = request.timeout.map(|ms| Duration::from_millis(ms.into()));
-        let (grant, Checked { origin, request }) = self.check(request)?;
-        let left = grant.timeout.saturating_sub(stopwatch.waited());
+        let (grant, checked) = self.check(request)?;
+        let left = grant.timeout.saturating_sub(*waited);
         if left.is_zero() {
             return Err(Error::Timeout);
         }
         let Ok(_place) = self.places.try_acquire() else {
             return Err(Error::Busy);
         };
-        let until = Instant::now() + wanted.map_or(left, |wanted| wanted.min(left));
-        let _time_stands_still = stopwatch.wait();
+        let started = Instant::now();
+        let until = started + wanted.map_or(left, |wanted| wanted.min(left));
+        let sent = {
+            let _time_stands_still = stopwatch.wait();
+            self.send_until(until, grant, checked).await
+        };
+        *waited += started.elapsed();
+        sent
+    }
+
+    async fn send_until(
+        &self,
+        until: Instant,
+        grant: &HttpGrant,
+        Checked { origin, request }: Checked,
+    ) -> Result<http_client::Response, Error> {
         let _turn = match timeout_at(until, self.turns.acquire()).await {
             Ok(Ok(turn)) => turn,
             Ok(Err(_)) | Err(_) => return Err(Error::Busy),

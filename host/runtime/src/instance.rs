@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::Notify;
 use wasmtime::component::{ComponentNamedList, InstancePre, Lift, Lower, ResourceAny};
 use wasmtime::component::{ResourceTable, TypedFunc};
 use wasmtime::{PoolConcurrencyLimitError, Store, Trap};
@@ -15,6 +14,7 @@ use crate::bindings::{Inspection, RawVerdict, completion_hook, messages};
 use crate::calls::{Calls, Fallible};
 use crate::clock::Clock;
 use crate::component::Exports;
+use crate::death::{Danger, Death};
 use crate::exchange::Exchange;
 use crate::failure::FailureKind;
 use crate::http_client::Outbound;
@@ -49,6 +49,8 @@ pub(crate) struct State {
     pub(crate) log_budget: LogBudget,
     pub(crate) clock: Clock,
     pub(crate) outbound: Outbound,
+    /// What the requests of the present call took.
+    pub(crate) requests_waited: Duration,
     pub(crate) keyvalue: keyvalue::Lent,
     pub(crate) metrics: metrics::Lent,
     pub(crate) secrets: Secrets,
@@ -88,11 +90,7 @@ pub(crate) struct Instance {
     stopwatch: Arc<Stopwatch>,
     calls: Calls,
     limits: Limits,
-    /// In a call. Still set when the next one comes: the last was abandoned half-way.
-    entered: bool,
-    dead: bool,
-    /// Told when a call costs it its life.
-    died: Arc<Notify>,
+    death: Arc<Death>,
     /// Exchanges that it has taken.
     exchanges: u64,
     /// Bytes of memory after which it is replaced.
@@ -128,9 +126,7 @@ impl Instance {
                 store,
                 calls,
                 limits,
-                entered: false,
-                dead: false,
-                died: Arc::default(),
+                death: Arc::default(),
                 exchanges: 0,
                 recycle_memory: usize::MAX,
             }),
@@ -192,7 +188,7 @@ impl Instance {
 
     /// Whether another call may be made.
     pub(crate) fn is_usable(&self) -> bool {
-        !self.dead && !self.entered
+        !self.death.is()
     }
 
     /// Whether it may be called for another exchange.
@@ -323,9 +319,9 @@ impl Instance {
         flatten(result)
     }
 
-    /// Is told when this instance is lost. It may be lost already.
-    pub(crate) fn died(&self) -> Arc<Notify> {
-        self.died.clone()
+    /// Knows when this instance is lost.
+    pub(crate) fn death(&self) -> Arc<Death> {
+        self.death.clone()
     }
 
     /// Ends the life of a transform whose body is over.
@@ -334,10 +330,10 @@ impl Instance {
         transform: ResourceAny,
     ) -> Result<(), FailureKind> {
         let deadline = self.limits.deadline;
-        self.enter(Phase::Other("transform.drop"), deadline);
+        let danger = self.enter(Phase::Other("transform.drop"), deadline);
         let dropping = transform.resource_drop_async(&mut self.store);
         let dropped = self.stopwatch.bound(dropping).await;
-        self.leave(dropped, deadline).1
+        self.leave(danger, dropped, deadline).1
     }
 
     /// Calls the guest in a phase, and gives back what the phase held.
@@ -352,35 +348,35 @@ impl Instance {
         P: ComponentNamedList + Lower + Send + Sync,
         R: ComponentNamedList + Lift + Send + Sync + 'static,
     {
-        self.enter(phase, deadline);
+        let danger = self.enter(phase, deadline);
         let calling = function.call_async(&mut self.store, params);
         let called = self.stopwatch.bound(calling).await;
-        self.leave(called, deadline)
+        self.leave(danger, called, deadline)
     }
 
-    fn enter(&mut self, phase: Phase, deadline: Duration) {
-        self.entered = true;
+    fn enter(&mut self, phase: Phase, deadline: Duration) -> Danger {
         self.store.set_epoch_deadline(FIRST_SLICE);
         self.stopwatch.start(deadline);
         let state = self.store.data_mut();
         state.phase = phase;
         state.keyvalue.begin();
+        state.requests_waited = Duration::ZERO;
         state.memory.exceeded = false;
+        Danger::new(&self.death)
     }
 
     fn leave<R>(
         &mut self,
+        danger: Danger,
         called: wasmtime::Result<R>,
         deadline: Duration,
     ) -> (Phase, Result<R, FailureKind>) {
-        self.entered = false;
         let state = self.store.data_mut();
         let phase = std::mem::replace(&mut state.phase, Phase::Other("no call"));
         state.body_of = None;
         let result = called.map_err(|error| explain(&error, deadline, &state.memory));
-        if result.is_err() {
-            self.dead = true;
-            self.died.notify_waiters();
+        if result.is_ok() {
+            danger.survived();
         }
         (phase, result)
     }
@@ -431,6 +427,7 @@ impl State {
             log_budget: LogBudget::new(limits.log_lines),
             clock: plugin.clock().clone(),
             outbound,
+            requests_waited: Duration::ZERO,
             keyvalue: keyvalue::Lent::new(plugin.keyvalue().cloned()),
             metrics: metrics::Lent::new(plugin.metrics().cloned()),
             secrets: plugin.secrets().clone(),

@@ -3,11 +3,11 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use tokio::sync::Notify;
 use wasmtime::component::ResourceAny;
 
 use crate::bindings::{Inspection, messages};
 use crate::counts::Hook;
+use crate::death::Death;
 use crate::failure::{FailureKind, PluginFailure};
 use crate::slot::Slot;
 use crate::worker_plugin::WorkerPlugin;
@@ -143,7 +143,7 @@ pub struct MessageStream {
     slot: Arc<Slot>,
     resource: ResourceAny,
     interest: messages::Interest,
-    died: Arc<Notify>,
+    death: Arc<Death>,
     /// Route and request id, for log lines.
     of: (Arc<str>, Arc<str>),
 }
@@ -153,16 +153,16 @@ impl MessageStream {
     pub(crate) fn new(
         plugin: Rc<WorkerPlugin>,
         slot: Arc<Slot>,
-        wanted: Option<(Inspection, Arc<Notify>)>,
+        wanted: Option<(Inspection, Arc<Death>)>,
         of: (Arc<str>, Arc<str>),
     ) -> Option<Self> {
-        let (inspection, died) = wanted?;
+        let (inspection, death) = wanted?;
         let stream = Self {
             plugin,
             slot,
             resource: inspection.messages,
             interest: inspection.interest,
-            died,
+            death,
             of,
         };
         let either = [Direction::ToUpstream, Direction::ToClient];
@@ -255,16 +255,9 @@ impl MessageStream {
 
     /// Waits until the instance that holds this WebSocket's state is lost.
     pub async fn lost(&self) -> PluginFailure {
-        loop {
-            let died = self.died.notified();
-            // One that is in a call is alive.
-            let lost = (self.slot.instance.try_lock()).is_ok_and(|i| !i.is_usable());
-            if lost {
-                let kind = FailureKind::LostInstance;
-                return self.plugin.failure("messages.on-message", kind);
-            }
-            died.await;
-        }
+        self.death.come().await;
+        let kind = FailureKind::LostInstance;
+        self.plugin.failure("messages.on-message", kind)
     }
 }
 

@@ -99,11 +99,6 @@ impl Stopwatch {
         Waiting(self.clone())
     }
 
-    /// How long the present call has waited with leave.
-    pub(crate) fn waited(&self) -> Duration {
-        Duration::from_nanos(self.waited_until(self.now()))
-    }
-
     /// What to do about a guest that runs when its slice is over.
     pub(crate) fn slice_over(&self) -> UpdateDeadline {
         let now = self.look();
@@ -328,7 +323,7 @@ mod tests {
                 tokio::time::sleep(TICK * 5).await;
             };
             bounded(&watch, leave).await.expect("it had leave");
-            assert!(watch.waited() >= TICK * 5);
+            assert!(watch.waited_until(watch.now()) >= nanoseconds(TICK * 5));
             assert!(watch.left().is_some(), "nothing of its time is gone");
         });
     }

@@ -115,10 +115,10 @@ impl WorkerPlugin {
         self.counts.called(Hook::Upgrade);
         let hook = async |instance: &mut Instance, exchange| {
             let (exchange, inspection) = instance.on_upgrade(exchange).await;
-            let died = instance.died();
+            let death = instance.death();
             (
                 exchange,
-                inspection.map(|wanted| wanted.map(|wanted| (wanted, died))),
+                inspection.map(|wanted| wanted.map(|wanted| (wanted, death))),
             )
         };
         let check = |plugin: &Rc<Self>, wanted, slot: &Arc<Slot>, exchange: &Exchange| {
