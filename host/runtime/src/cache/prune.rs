@@ -6,6 +6,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use super::ComponentDigest;
+
 /// An entry that was not used for so long is removed. A month covers a service that is started anew with every update
 /// of its machine; whoever comes later compiles once.
 pub(super) const MAX_AGE: Duration = Duration::from_secs(30 * 24 * 60 * 60);
@@ -19,6 +21,9 @@ const MAX_WRITING: Duration = Duration::from_secs(60 * 60);
 
 /// An entry counts as used at its modification time, which is moved on when that is so long ago.
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Hexadecimal digits of a component's digest, with which the names of entries begin.
+const DIGEST: usize = 2 * size_of::<ComponentDigest>();
 
 struct Entry {
     path: PathBuf,
@@ -64,6 +69,10 @@ pub(super) fn prune(directory: &Path, now: SystemTime, max_size: u64) -> io::Res
 /// An entry, and whether it is whole. Other files in the directory are not ours to remove.
 fn of_the_cache(entry: &DirEntry) -> Option<(Entry, bool)> {
     let path = entry.path();
+    let (digest, _) = path.file_name()?.to_str()?.split_once('-')?;
+    if digest.len() != DIGEST || !digest.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return None;
+    }
     let is_whole = match path.extension()?.to_str()? {
         "cwasm" => true,
         "tmp" => false,
@@ -105,6 +114,11 @@ mod tests {
             .expect("it is ours");
     }
 
+    /// The name of an entry that ends like this.
+    fn entry(end: &str) -> String {
+        format!("{:064x}-{end}", 1)
+    }
+
     fn names(directory: &Path) -> Vec<String> {
         let entries = fs::read_dir(directory).expect("it is there");
         let name = |entry: io::Result<DirEntry>| {
@@ -120,15 +134,20 @@ mod tests {
     fn what_is_old_goes_and_what_is_not_of_the_cache_stays() {
         let directory = tempfile::tempdir().expect("a scratch directory");
         let at = directory.path();
-        file(at, "old.cwasm", 1, MAX_AGE + DAY);
-        file(at, "used.cwasm", 1, MAX_AGE - DAY);
-        file(at, "left.1-0.tmp", 1, MAX_WRITING + DAY);
-        file(at, "writing.1-1.tmp", 1, Duration::ZERO);
-        file(at, "README", 1, 2 * MAX_AGE);
+        file(at, &entry("old.cwasm"), 1, MAX_AGE + DAY);
+        file(at, &entry("used.cwasm"), 1, MAX_AGE - DAY);
+        file(at, &entry("left.1-0.tmp"), 1, MAX_WRITING + DAY);
+        file(at, &entry("writing.1-1.tmp"), 1, Duration::ZERO);
+        let others = ["README", "notes.tmp", "other-1.cwasm"];
+        for name in others {
+            file(at, name, 1, 2 * MAX_AGE);
+        }
 
         prune(at, SystemTime::now(), MAX_SIZE).expect("it can be read and written");
 
-        assert_eq!(names(at), ["README", "used.cwasm", "writing.1-1.tmp"]);
+        let (used, writing) = (entry("used.cwasm"), entry("writing.1-1.tmp"));
+        let [readme, notes, other] = others;
+        assert_eq!(names(at), [&used, &writing, readme, notes, other]);
     }
 
     #[test]
@@ -141,23 +160,23 @@ mod tests {
             ("b.cwasm", 2),
             ("d.cwasm", 4),
         ] {
-            file(at, name, 10, days * DAY);
+            file(at, &entry(name), 10, days * DAY);
         }
         prune(at, SystemTime::now(), 25).expect("it can be read and written");
-        assert_eq!(names(at), ["a.cwasm", "b.cwasm"]);
+        assert_eq!(names(at), [entry("a.cwasm"), entry("b.cwasm")]);
     }
 
     #[test]
     fn a_use_counts_from_now() {
         let directory = tempfile::tempdir().expect("a scratch directory");
         let at = directory.path();
-        file(at, "a.cwasm", 1, MAX_AGE + DAY);
-        let opened = fs::File::open(at.join("a.cwasm")).expect("it is there");
+        file(at, &entry("a.cwasm"), 1, MAX_AGE + DAY);
+        let opened = fs::File::open(at.join(entry("a.cwasm"))).expect("it is there");
         note_use(
             &opened,
             opened.metadata().and_then(|metadata| metadata.modified()),
         );
         prune(at, SystemTime::now(), MAX_SIZE).expect("it can be read and written");
-        assert_eq!(names(at), ["a.cwasm"]);
+        assert_eq!(names(at), [entry("a.cwasm")]);
     }
 }
