@@ -26,8 +26,6 @@ pub struct Component {
     pub(crate) wasi: bool,
     imports: Vec<String>,
     hook_names: Vec<String>,
-    sends_requests: bool,
-    uses_stores: bool,
     digest: ComponentDigest,
 }
 
@@ -127,10 +125,7 @@ impl Component {
             .imports(&runtime.engine)
             .map(|(name, _)| name.to_owned())
             .collect();
-        let imported = |interface: &str| imports.iter().any(|name| name.starts_with(interface));
-        let sends_requests = imported("witgate:plugin/http-client@");
-        let uses_stores = imported("witgate:plugin/keyvalue@");
-        let wasi = imported("wasi:");
+        let wasi = imports.iter().any(|name| name.starts_with("wasi:"));
         let pre = runtime
             .linker
             .instantiate_pre(&compiled)
@@ -143,8 +138,6 @@ impl Component {
             wasi,
             imports,
             hook_names: hook_names(runtime, &compiled),
-            sends_requests,
-            uses_stores,
             digest,
         })
     }
@@ -176,7 +169,7 @@ impl Component {
 
     /// Whether it imports `http-client`, for which a plugin needs a grant.
     pub fn sends_requests(&self) -> bool {
-        self.sends_requests
+        self.imports_ours("http-client")
     }
 
     /// The interfaces that it imports, with their versions: `witgate:plugin/log@0.1.0`. What is in the list need not be
@@ -187,7 +180,7 @@ impl Component {
 
     /// Whether it imports `keyvalue`, for which a plugin needs a grant.
     pub fn uses_stores(&self) -> bool {
-        self.uses_stores
+        self.imports_ours("keyvalue")
     }
 
     /// Whether it imports `metrics`, for which a plugin needs a grant.
