@@ -493,7 +493,17 @@ fn huge_log() {
 
 #[test]
 fn flood_log() {
-    let proxy = misbehaving("flood-log", "limits.log-lines = 5");
+    flood("worker");
+}
+
+#[test]
+fn flood_log_from_instances_of_their_own() {
+    flood("exchange");
+}
+
+fn flood(isolation: &str) {
+    let limits = format!("limits.log-lines = 5\nisolation = \"{isolation}\"");
+    let proxy = misbehaving("flood-log", &limits);
     assert_eq!(proxy.bad().text(), "hello");
     let lost = eventually("the loss is told", || {
         // The next second has lines of its own, the first of which says how many were lost.

@@ -9,6 +9,7 @@ use wasmtime::component::{
 use crate::bindings::{self, Inspection, completion_hook, messages};
 use crate::bindings::{RequestVerdict, ResponseVerdict, types};
 use crate::component::Exports;
+use crate::failure::FailureKind;
 use crate::instance::State;
 
 pub(crate) type Fallible<T> = (Result<T, types::Failure>,);
@@ -74,6 +75,14 @@ impl Calls {
                 .map(|f| typed(store, wasm, f, "messages.on-message"))
                 .transpose()?,
         })
+    }
+}
+
+/// What a guest says it could not do is a failure like any other.
+pub(crate) fn flatten<T>(result: Result<Fallible<T>, FailureKind>) -> Result<T, FailureKind> {
+    match result?.0 {
+        Ok(value) => Ok(value),
+        Err(failure) => Err(FailureKind::Error(failure.reason)),
     }
 }
 

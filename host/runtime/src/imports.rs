@@ -12,7 +12,6 @@ use crate::bindings::{exchange, log, request, response};
 use crate::exchange::{AttributeError, Exchange, Facts, HeadLimits, ResponseHead};
 use crate::head::{self, Edit};
 use crate::instance::{Phase, State};
-use crate::log_budget::Budget;
 
 /// Longest log message of a guest, in bytes.
 const MAX_MESSAGE: usize = 4096;
@@ -296,12 +295,8 @@ impl log::Host for State {
             return Ok(());
         }
         let plugin = self.plugin.clone();
-        match self.log_budget.take() {
-            Budget::Spent => return Ok(()),
-            Budget::Refilled { lost } if lost > 0 => {
-                tracing::warn!(target: "plugin", %plugin, lost, "the plugin logs more than `limits.log-lines`; lines were lost");
-            }
-            Budget::Refilled { .. } | Budget::Taken => {}
+        if !self.log.allows(&plugin) {
+            return Ok(());
         }
         let (route, request_id) = match (&self.phase, &self.body_of) {
             (

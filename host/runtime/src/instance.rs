@@ -11,7 +11,7 @@ use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 use wasmtime_wasi_config::WasiConfig;
 
 use crate::bindings::{Inspection, RawVerdict, completion_hook, messages};
-use crate::calls::{Calls, Fallible};
+use crate::calls::{Calls, flatten};
 use crate::clock::Clock;
 use crate::component::Exports;
 use crate::death::{Danger, Death};
@@ -19,7 +19,7 @@ use crate::exchange::Exchange;
 use crate::failure::FailureKind;
 use crate::http_client::Outbound;
 use crate::keyvalue;
-use crate::log_budget::LogBudget;
+use crate::log_budget::{LogBudget, LogShare};
 use crate::memory_limit::MemoryLimit;
 use crate::metrics;
 use crate::plugin::{Isolation, Limits, Plugin, StartError};
@@ -46,7 +46,7 @@ pub(crate) struct State {
     pub(crate) body_of: Option<(Arc<str>, Arc<str>)>,
     /// The body whose end the instance is told of.
     pub(crate) ending: Option<Ending>,
-    pub(crate) log_budget: LogBudget,
+    pub(crate) log: LogShare,
     pub(crate) clock: Clock,
     pub(crate) outbound: Outbound,
     /// What the requests of the present call took.
@@ -138,9 +138,11 @@ impl Instance {
         }
     }
 
-    /// Lends it what its worker's instances share to send requests.
-    pub(crate) fn lend(&mut self, outbound: Outbound) {
-        self.store.data_mut().outbound = outbound;
+    /// Lends it what its worker's instances share to send requests and to write to the log.
+    pub(crate) fn lend(&mut self, outbound: Outbound, log: LogBudget) {
+        let state = self.store.data_mut();
+        state.outbound = outbound;
+        state.log.lend(log);
     }
 
     /// Gives the instance its configuration: a JSON object.
@@ -189,6 +191,11 @@ impl Instance {
     /// Whether another call may be made.
     pub(crate) fn is_usable(&self) -> bool {
         !self.death.is()
+    }
+
+    /// Whether it has a hook that has counted an exchange before its upgrade and its end.
+    fn has_exchange_hook(&self) -> bool {
+        self.calls.on_request.is_some() || self.calls.on_response.is_some()
     }
 
     /// Whether it may be called for another exchange.
@@ -274,6 +281,7 @@ impl Instance {
         let Some(hook) = self.calls.on_complete else {
             return (exchange, Ok(()));
         };
+        self.exchanges += u64::from(!self.has_exchange_hook());
         let phase = Phase::Completion(exchange);
         let (phase, result) = self
             .call(&hook, (summary,), phase, self.limits.deadline)
@@ -288,6 +296,9 @@ impl Instance {
         let Some(hook) = self.calls.on_upgrade else {
             return (exchange, Ok(None));
         };
+        // The end of this exchange is one of those that are counted.
+        let counted = self.has_exchange_hook() || self.calls.on_complete.is_some();
+        self.exchanges += u64::from(!counted);
         let (phase, result) = self
             .call(&hook, (), Phase::Upgrade(exchange), self.limits.deadline)
             .await;
@@ -410,11 +421,12 @@ impl State {
     fn new(plugin: &Plugin, outbound: Outbound, stopwatch: Arc<Stopwatch>) -> Result<Self, String> {
         let limits = plugin.limits();
         let wasi_grant = plugin.wasi().clone();
+        let log = LogShare::new(limits.log_lines);
         let wasi = match plugin.component().wasi {
             true => Some(wasi_grant.context(|stream| LogStream {
                 plugin: plugin.name().clone(),
                 stream,
-                lines_a_second: limits.log_lines,
+                log: log.clone(),
                 exchange: None,
             })?),
             false => None,
@@ -424,7 +436,7 @@ impl State {
             phase: Phase::Other("start"),
             body_of: None,
             ending: None,
-            log_budget: LogBudget::new(limits.log_lines),
+            log,
             clock: plugin.clock().clone(),
             outbound,
             requests_waited: Duration::ZERO,
@@ -465,13 +477,6 @@ impl Phase {
             | Self::Completion(exchange) => exchange,
             Self::Other(call) => unreachable!("{call} was not entered with an exchange"),
         }
-    }
-}
-
-fn flatten<T>(result: Result<Fallible<T>, FailureKind>) -> Result<T, FailureKind> {
-    match result?.0 {
-        Ok(value) => Ok(value),
-        Err(failure) => Err(FailureKind::Error(failure.reason)),
     }
 }
 

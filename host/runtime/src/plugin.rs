@@ -9,6 +9,7 @@ use crate::failure::FailureKind;
 use crate::http_client::{HttpGrant, Outbound};
 use crate::instance::{ConfigError, Instance};
 use crate::keyvalue::KeyValueGrant;
+use crate::log_budget::LogBudget;
 use crate::metrics::MetricsGrant;
 use crate::secrets::Secrets;
 use crate::wasi::WasiGrant;
@@ -20,7 +21,7 @@ pub struct Limits {
     pub deadline: Duration,
     /// Run time of instantiation and of `configure`.
     pub start: Duration,
-    /// Bytes of each linear memory of one instance.
+    /// Bytes of all linear memories of one instance together.
     pub memory: usize,
     /// Bytes of a body that is held back.
     pub held_body: usize,
@@ -46,7 +47,8 @@ pub enum Isolation {
     /// An instance serves the exchanges of its worker, one call after the other.
     #[default]
     Worker,
-    /// Each exchange has an instance of its own, for all its hooks and bodies.
+    /// Each exchange has an instance of its own, for its hooks and bodies; `on-complete`, which is called when it is over,
+    /// has another.
     Exchange,
 }
 
@@ -299,14 +301,23 @@ impl Plugin {
         Outbound::new(self.http.clone())
     }
 
+    /// What the instances of one worker share to write to the log.
+    pub(crate) fn log_budget(&self) -> LogBudget {
+        LogBudget::new(self.limits.log_lines)
+    }
+
     /// A configured instance that sends its requests through `outbound`: one that was prepared, or a new one.
-    pub(crate) async fn start(&self, outbound: Outbound) -> Result<Instance, StartError> {
+    pub(crate) async fn start(
+        &self,
+        outbound: Outbound,
+        log: LogBudget,
+    ) -> Result<Instance, StartError> {
         let prepared = self.prepared.lock().pop();
         let mut instance = match prepared {
             Some(instance) => instance,
             None => self.make().await?,
         };
-        instance.lend(outbound);
+        instance.lend(outbound, log);
         Ok(instance)
     }
 

@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 use tokio::io::AsyncWrite;
 use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
 
-use crate::log_budget::LogBudget;
+use crate::log_budget::LogShare;
 
 /// Longest line kept; the rest of a longer one follows as another line.
 const MAX_LINE: usize = 4096;
@@ -19,15 +19,14 @@ const MAX_LINE: usize = 4096;
 pub(crate) struct LogStream {
     pub(crate) plugin: Arc<str>,
     pub(crate) stream: &'static str,
-    /// `limits.log-lines`
-    pub(crate) lines_a_second: u32,
+    /// Of the instance: whoever asks for its streams again and again gets no more lines.
+    pub(crate) log: LogShare,
     /// Route and request id, where all that is written belongs to one exchange.
     pub(crate) exchange: Option<(Arc<str>, Arc<str>)>,
 }
 
 struct Lines {
     stream: LogStream,
-    budget: LogBudget,
     line: Vec<u8>,
 }
 
@@ -41,7 +40,6 @@ impl StdoutStream for LogStream {
     fn async_stream(&self) -> Box<dyn AsyncWrite + Send + Sync> {
         Box::new(Lines {
             stream: self.clone(),
-            budget: LogBudget::new(self.lines_a_second),
             line: Vec::new(),
         })
     }
@@ -49,7 +47,7 @@ impl StdoutStream for LogStream {
 
 impl Lines {
     fn flush(&mut self) {
-        if !self.line.is_empty() && self.budget.allows() {
+        if !self.line.is_empty() && self.stream.log.allows(&self.stream.plugin) {
             let line = String::from_utf8_lossy(&self.line);
             let LogStream {
                 plugin,

@@ -14,6 +14,7 @@ use crate::exchange::Exchange;
 use crate::failure::{FailureKind, PluginFailure};
 use crate::http_client::Outbound;
 use crate::instance::Instance;
+use crate::log_budget::LogBudget;
 use crate::messages::MessageStream;
 use crate::plugin::{Isolation, Plugin, StartError};
 use crate::quarantine::Quarantine;
@@ -23,7 +24,7 @@ use crate::verdict::{Reply, Verdict};
 
 /// Calls that may wait at once for an instance. Each keeps its exchange in memory; more than these would not be served
 /// within `limits.wait` anyway.
-const MAX_WAITING: usize = 1024;
+pub(crate) const MAX_WAITING: usize = 1024;
 
 /// A plugin's instances on one worker.
 ///
@@ -34,6 +35,9 @@ const MAX_WAITING: usize = 1024;
 pub struct WorkerPlugin {
     plugin: Arc<Plugin>,
     outbound: Outbound,
+    log: LogBudget,
+    /// Whether its calls may wait for somebody on the network.
+    waits_for_others: bool,
     slots: RefCell<Vec<Arc<Slot>>>,
     /// `limits.concurrency`, and those whose calls wait for requests of their own. A call takes one, or, with
     /// [`Isolation::Exchange`], an instance.
@@ -56,7 +60,8 @@ impl WorkerPlugin {
     pub async fn start(plugin: Arc<Plugin>) -> Result<Self, StartError> {
         let outbound = plugin.outbound();
         let most = plugin.limits().concurrency.max(1) + outbound.most();
-        let first = plugin.start(outbound.clone()).await?;
+        let log = plugin.log_budget();
+        let first = plugin.start(outbound.clone(), log.clone()).await?;
         let (slots, ready) = match plugin.isolation() {
             Isolation::Worker => (vec![Slot::new(first, None)], Vec::new()),
             Isolation::Exchange => (Vec::new(), vec![first]),
@@ -65,8 +70,10 @@ impl WorkerPlugin {
             places: Arc::new(Semaphore::new(most)),
             most,
             waiting: Cell::new(0),
+            waits_for_others: plugin.waits_for_others(),
             plugin,
             outbound,
+            log,
             slots: RefCell::new(slots),
             ready: RefCell::new(ready),
             quarantine: RefCell::default(),
@@ -230,7 +237,7 @@ impl WorkerPlugin {
     fn free(&self) -> Option<Arc<Slot>> {
         let mut slots = self.slots.borrow_mut();
         // A call whose client leaves costs its instance, which should not take the bodies of others with it.
-        let whole = !self.plugin.waits_for_others() || slots.len() >= self.most;
+        let whole = !self.waits_for_others || slots.len() >= self.most;
         let mut at = 0;
         while let Some(slot) = slots.get(at) {
             match slot.state() {
@@ -264,7 +271,11 @@ impl WorkerPlugin {
     }
 
     async fn make(&self) -> Result<Instance, FailureKind> {
-        match self.plugin.start(self.outbound.clone()).await {
+        match self
+            .plugin
+            .start(self.outbound.clone(), self.log.clone())
+            .await
+        {
             Ok(instance) => {
                 self.note_success("start");
                 Ok(instance)
@@ -339,10 +350,10 @@ impl WorkerPlugin {
 }
 
 /// Counts one more while it lives.
-struct OneMore<'a>(&'a Cell<usize>);
+pub(crate) struct OneMore<'a>(&'a Cell<usize>);
 
 impl<'a> OneMore<'a> {
-    fn of(count: &'a Cell<usize>, most: usize) -> Option<Self> {
+    pub(crate) fn of(count: &'a Cell<usize>, most: usize) -> Option<Self> {
         (count.get() < most).then(|| {
             count.set(count.get() + 1);
             Self(count)

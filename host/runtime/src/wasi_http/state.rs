@@ -11,6 +11,7 @@ use super::onward::Onward;
 use super::outgoing::{Hooks, Outgoing};
 use super::plugin::HttpPlugin;
 use super::worker_plugin::About;
+use crate::log_budget::LogShare;
 use crate::memory_limit::MemoryLimit;
 use crate::stdio::LogStream;
 use crate::wasi::{self, WasiGrant};
@@ -35,10 +36,11 @@ impl State {
     ) -> Result<Self, String> {
         let limits = plugin.limits();
         let wasi = plugin.wasi().clone();
+        let log = LogShare::new(limits.log_lines);
         let context = wasi.context(|stream| LogStream {
             plugin: plugin.name().clone(),
             stream,
-            lines_a_second: limits.log_lines,
+            log: log.clone(),
             exchange: Some((about.route.clone(), about.id.clone())),
         })?;
         Ok(Self {
