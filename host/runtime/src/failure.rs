@@ -41,7 +41,7 @@ pub enum FailureKind {
     HeldBody(usize),
     /// No instance could be made.
     Start(String),
-    /// The instance that held this body's transform failed in another exchange.
+    /// The instance that held the state of this body or WebSocket failed in another call, or one was given up in it.
     LostInstance,
     /// The plugin failed so often that it is not called for a while.
     Quarantined(Duration),
@@ -136,12 +136,12 @@ impl fmt::Display for PluginFailure {
             FailureKind::LostInstance => {
                 write!(
                     f,
-                    "plugin `{plugin}` lost this body in {call}: its instance failed in another exchange"
+                    "plugin `{plugin}` lost the body or WebSocket of {call}: its instance failed in another call"
                 )
             }
             FailureKind::Busy(limit) => write!(
                 f,
-                "plugin `{plugin}` had no turn for {call}: all its {limit} calls at once on this worker were under way; raise `limits.concurrency` or `limits.wait`, or make it quicker"
+                "plugin `{plugin}` had no turn for {call}: all its {limit} calls at once on this worker were under way; raise `limits.concurrency`, have more wait longer (`limits.wait`, of a standard component `limits.first-byte`), or make it quicker"
             ),
             FailureKind::NotTold => write!(
                 f,

@@ -21,9 +21,9 @@ pub struct HttpLimits {
     pub processor: Duration,
     /// Bytes of all linear memories of one instance.
     pub memory: usize,
-    /// Exchanges at once on each worker; more wait, as long as `first_byte` lasts.
+    /// Exchanges at once on each worker. 1024 more wait, as long as `first_byte` lasts.
     pub concurrency: usize,
-    /// Lines a second of each exchange's standard output and error that reach the log.
+    /// Lines a second of each exchange's standard output and error together that reach the log.
     pub log_lines: u32,
 }
 

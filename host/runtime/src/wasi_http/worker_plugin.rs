@@ -1,9 +1,10 @@
 //! A standard component on one worker, and the calls of its handler.
 
+use std::cell::Cell;
 use std::sync::{Arc, OnceLock};
 
 use http::{Request, Response, StatusCode};
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::time::{Instant, timeout_at};
 use wasmtime_wasi_http::WasiBody;
 
@@ -14,6 +15,7 @@ use super::outgoing::Outgoing;
 use super::plugin::HttpPlugin;
 use crate::counts::PluginCounts;
 use crate::failure::{FailureKind, PluginFailure};
+use crate::worker_plugin::{MAX_WAITING, OneMore};
 
 /// A standard component on one worker: a bound on its instances, and counts.
 #[derive(Debug)]
@@ -21,6 +23,8 @@ pub struct WorkerHttpPlugin {
     plugin: Arc<HttpPlugin>,
     outgoing: Outgoing,
     turns: Arc<Semaphore>,
+    /// For a turn.
+    waiting: Cell<usize>,
     counts: Arc<PluginCounts>,
 }
 
@@ -39,6 +43,7 @@ impl WorkerHttpPlugin {
         Self {
             outgoing: Outgoing::new(plugin.grant()),
             turns: Arc::new(Semaphore::new(plugin.limits().concurrency)),
+            waiting: Cell::new(0),
             counts: Arc::default(),
             plugin,
         }
@@ -69,7 +74,8 @@ impl WorkerHttpPlugin {
     ///
     /// # Errors
     ///
-    /// When it traps, returns without a response or with an error, or exceeds a limit. The same, later, is an error of
+    /// When no instance may be made in time, or it traps, returns without a response or with an error, or exceeds a
+    /// limit. The same, later, is an error of
     /// the body.
     pub async fn handle(
         &self,
@@ -92,6 +98,21 @@ impl WorkerHttpPlugin {
         })
     }
 
+    /// Waits for room for one more instance.
+    async fn turn(&self, until: Instant) -> Result<OwnedSemaphorePermit, FailureKind> {
+        if let Ok(turn) = self.turns.clone().try_acquire_owned() {
+            return Ok(turn);
+        }
+        let busy = FailureKind::Busy(self.plugin.limits().concurrency);
+        let Some(_waiting) = OneMore::of(&self.waiting, MAX_WAITING) else {
+            return Err(busy);
+        };
+        match timeout_at(until, self.turns.clone().acquire_owned()).await {
+            Ok(turn) => Ok(turn.expect("nobody closes it")),
+            Err(_) => Err(busy),
+        }
+    }
+
     async fn try_handle(
         &self,
         request: Request<WasiBody>,
@@ -102,8 +123,7 @@ impl WorkerHttpPlugin {
         let limit = self.plugin.limits().first_byte;
         let until = Instant::now() + limit;
         let late = |_| FailureKind::FirstByte(limit);
-        let turn = timeout_at(until, self.turns.clone().acquire_owned()).await;
-        let turn = turn.map_err(late)?.expect("nobody closes it");
+        let turn = self.turn(until).await?;
         let (head, answered) = oneshot::channel();
         let (leave, left) = oneshot::channel();
         let call = Call {
