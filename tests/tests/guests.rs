@@ -156,6 +156,21 @@ fn when_all_calls_at_once_are_taken_the_next_waits_and_is_refused() {
 }
 
 #[test]
+fn a_call_waits_no_longer_for_an_instance_that_a_body_holds_than_for_its_turn() {
+    let limits = "limits.deadline = \"1h\"\nlimits.concurrency = 1\nlimits.wait = \"20ms\"";
+    let proxy = misbehaving("spin-in-finish", limits);
+    let mut spinning = proxy.witgate.connect("main");
+    spinning.send("GET /bad HTTP/1.1\r\nHost: a\r\n\r\n");
+    eventually("the only instance is in a body", || {
+        (proxy.witgate.get("main", "/good").status() == 503).then_some(())
+    });
+    drop(spinning);
+    eventually("another instance takes its place", || {
+        (proxy.witgate.get("main", "/good").status() == 200).then_some(())
+    });
+}
+
+#[test]
 fn keep_state() {
     let seen = |more: &str| {
         let proxy = misbehaving("keep-state", more);

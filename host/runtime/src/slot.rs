@@ -59,6 +59,11 @@ impl Slot {
         }
     }
 
+    /// Waits until the call that the instance is in is over.
+    pub(crate) async fn over(slot: &Arc<Self>) {
+        drop(slot.instance.lock().await);
+    }
+
     /// A body is over. The guest may be in another call right now; its destructor runs before the next one.
     pub(crate) fn end(&self, transform: ResourceAny) {
         self.ended().push(transform);

@@ -1,11 +1,14 @@
 //! A plugin's instances on one worker, and the calls of its hooks.
 
 use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::Poll;
 
-use tokio::sync::{AcquireError, Semaphore, SemaphorePermit};
-use tokio::time::timeout;
+use tokio::sync::{Notify, Semaphore, SemaphorePermit};
+use tokio::time::{Instant, timeout_at};
 
 use crate::bindings::RawVerdict;
 use crate::completion::Summary;
@@ -43,12 +46,22 @@ pub struct WorkerPlugin {
     /// [`Isolation::Exchange`], an instance.
     places: Arc<Semaphore>,
     most: usize,
-    /// For a place.
+    /// For a place, or for an instance that is not in a call.
     waiting: Cell<usize>,
+    /// Instances that are being made to be shared, and those that wait to hear that one was, or could not be.
+    making: Cell<usize>,
+    made: Notify,
     /// Ready for the next exchange; of [`Isolation::Exchange`].
     ready: RefCell<Vec<Instance>>,
     quarantine: RefCell<Quarantine>,
     counts: Arc<PluginCounts>,
+}
+
+/// A call's turn, and until when it waits for what it needs. Both are kept when an instance fails that it waited for.
+#[derive(Default)]
+struct Turn<'a> {
+    place: Option<SemaphorePermit<'a>>,
+    until: Option<Instant>,
 }
 
 impl WorkerPlugin {
@@ -70,6 +83,8 @@ impl WorkerPlugin {
             places: Arc::new(Semaphore::new(most)),
             most,
             waiting: Cell::new(0),
+            making: Cell::new(0),
+            made: Notify::new(),
             waits_for_others: plugin.waits_for_others(),
             plugin,
             outbound,
@@ -165,7 +180,7 @@ impl WorkerPlugin {
     ) -> (Box<Exchange>, Result<V, PluginFailure>) {
         let own = self.plugin.isolation() == Isolation::Exchange;
         let mut before = exchange.own_instances.take(&self.plugin);
-        let mut turn: Option<SemaphorePermit<'_>> = None;
+        let mut turn = Turn::default();
         loop {
             let slot = match own {
                 true => match before.take() {
@@ -215,29 +230,57 @@ impl WorkerPlugin {
 
     /// An instance that can be called, and the turn to call one: one that is free, a new one, or the first to become
     /// free.
-    async fn shared_slot<'a>(
-        &'a self,
-        turn: &mut Option<SemaphorePermit<'a>>,
-    ) -> Result<Arc<Slot>, FailureKind> {
+    async fn shared_slot<'a>(&'a self, turn: &mut Turn<'a>) -> Result<Arc<Slot>, FailureKind> {
         self.check_quarantine()?;
-        if turn.is_none() {
-            *turn = Some(match self.places.try_acquire() {
+        let Turn { place, until } = turn;
+        if place.is_none() {
+            *place = Some(match self.places.try_acquire() {
                 Ok(place) => place,
-                Err(_) => self.wait(self.places.acquire()).await?,
+                Err(_) => {
+                    let acquired = self.wait(until, self.places.acquire()).await?;
+                    acquired.expect("nobody closes it")
+                }
             });
         }
-        match self.free() {
-            Some(slot) => Ok(slot),
-            None if self.slots.borrow().len() < self.most => self.another().await,
-            None => Ok(self.slots.borrow()[0].clone()),
+        loop {
+            if let Some(slot) = self.free() {
+                return Ok(slot);
+            }
+            if self.has_room() {
+                return self.another().await;
+            }
+            // Bodies and messages are in them, which take no turns.
+            self.wait(until, self.one_free()).await?;
         }
+    }
+
+    /// Whether one more instance may be made to be shared.
+    fn has_room(&self) -> bool {
+        self.slots.borrow().len() + self.making.get() < self.most
+    }
+
+    /// Waits until a call in one of the instances is over, or one more was made or could not be.
+    async fn one_free(&self) {
+        let slots = self.slots.borrow().clone();
+        let lock = |slot| Box::pin(Slot::over(slot));
+        let mut over: Vec<_> = slots.iter().map(lock).collect();
+        let mut made = pin!(self.made.notified());
+        poll_fn(|context| {
+            let mut over = over.iter_mut();
+            let is_over = over.any(|call| call.as_mut().poll(context).is_ready());
+            match is_over || made.as_mut().poll(context).is_ready() {
+                true => Poll::Ready(()),
+                false => Poll::Pending,
+            }
+        })
+        .await;
     }
 
     /// One that is not in a call. Those that take no more are let go; the bodies in them keep them until they end.
     fn free(&self) -> Option<Arc<Slot>> {
         let mut slots = self.slots.borrow_mut();
         // A call whose client leaves costs its instance, which should not take the bodies of others with it.
-        let whole = !self.waits_for_others || slots.len() >= self.most;
+        let whole = !self.waits_for_others || slots.len() + self.making.get() >= self.most;
         let mut at = 0;
         while let Some(slot) = slots.get(at) {
             match slot.state() {
@@ -250,6 +293,7 @@ impl WorkerPlugin {
     }
 
     async fn another(&self) -> Result<Arc<Slot>, FailureKind> {
+        let _making = Making::begin(self);
         let slot = Slot::new(self.make().await?, None);
         self.slots.borrow_mut().push(slot.clone());
         Ok(slot)
@@ -260,7 +304,11 @@ impl WorkerPlugin {
         self.check_quarantine()?;
         let place = match self.places.clone().try_acquire_owned() {
             Ok(place) => place,
-            Err(_) => self.wait(self.places.clone().acquire_owned()).await?,
+            Err(_) => {
+                let place = self.places.clone().acquire_owned();
+                let acquired = self.wait(&mut None, place).await?;
+                acquired.expect("nobody closes it")
+            }
         };
         let ready = self.ready.borrow_mut().pop();
         let instance = match ready {
@@ -287,20 +335,20 @@ impl WorkerPlugin {
         }
     }
 
-    /// Waits for a place among the calls or instances that there may be at once.
-    async fn wait<P>(
+    /// Waits for a place among the calls or instances that there may be at once, or for one of these. `until` is set
+    /// when the call waits for the first time.
+    async fn wait<T>(
         &self,
-        place: impl Future<Output = Result<P, AcquireError>>,
-    ) -> Result<P, FailureKind> {
+        until: &mut Option<Instant>,
+        what: impl Future<Output = T>,
+    ) -> Result<T, FailureKind> {
         let limits = self.plugin.limits();
         let busy = FailureKind::Busy(limits.concurrency);
         let Some(_waiting) = OneMore::of(&self.waiting, MAX_WAITING) else {
             return Err(busy);
         };
-        match timeout(limits.wait, place).await {
-            Ok(place) => Ok(place.expect("nobody closes it")),
-            Err(_) => Err(busy),
-        }
+        let until = until.get_or_insert_with(|| Instant::now() + limits.wait);
+        timeout_at(*until, what).await.map_err(|_| busy)
     }
 
     fn check_quarantine(&self) -> Result<(), FailureKind> {
@@ -346,6 +394,28 @@ impl WorkerPlugin {
             Ok(_) => self.note_success(call),
         }
         result.map_err(|kind| self.failure(call, kind))
+    }
+}
+
+/// An instance that is being made, until it is there or could not be made.
+struct Making<'a> {
+    of: &'a WorkerPlugin,
+    _counted: Option<OneMore<'a>>,
+}
+
+impl<'a> Making<'a> {
+    fn begin(of: &'a WorkerPlugin) -> Self {
+        Self {
+            of,
+            _counted: OneMore::of(&of.making, of.most),
+        }
+    }
+}
+
+impl Drop for Making<'_> {
+    fn drop(&mut self) {
+        // Who is told looks again only after this is gone.
+        self.of.made.notify_waiters();
     }
 }
 
