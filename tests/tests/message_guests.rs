@@ -113,7 +113,7 @@ fn panic() {
         .witgate
         .log_line("the words of the neighbour's end", |line| {
             line.text("reason")
-                .is_some_and(|reason| reason.contains("lost this"))
+                .is_some_and(|reason| reason.contains("lost the body or WebSocket"))
         });
 }
 

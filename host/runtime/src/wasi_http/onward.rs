@@ -48,13 +48,16 @@ async fn handle(
         match request.into_http(&mut store, async { Ok(()) }) {
             Ok((request, _)) => {
                 let onward = Onward { request, answer };
-                let passed_on = next.map(|next| next.try_send(onward));
-                match passed_on {
-                    Some(Err(mpsc::error::TrySendError::Full(_))) => {
-                        Ok(Err(ErrorCode::ConnectionLimitReached))
+                let Some(next) = next else {
+                    return Ok(Ok(false));
+                };
+                Ok(match next.try_send(onward) {
+                    Ok(()) => Ok(true),
+                    Err(mpsc::error::TrySendError::Closed(_)) => Ok(false),
+                    Err(mpsc::error::TrySendError::Full(_)) => {
+                        Err(ErrorCode::ConnectionLimitReached)
                     }
-                    passed_on => Ok(Ok(passed_on.is_some_and(|sent| sent.is_ok()))),
-                }
+                })
             }
             Err(error) => error.downcast().map(Err),
         }
