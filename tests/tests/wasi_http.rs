@@ -419,6 +419,34 @@ fn a_middleware_may_answer_itself_or_ask_twice() {
     assert_eq!(asked, ["GET /first HTTP/1.1", "GET /twice HTTP/1.1"]);
 }
 
+#[test]
+fn a_failure_behind_a_middleware_is_told_unless_it_made_up_for_it() {
+    let upstream = Upstream::answering(|request| {
+        match ["/first", "/broken"]
+            .iter()
+            .any(|path| request.head.start_line.contains(path))
+        {
+            true => b"no response\r\n\r\n".to_vec(),
+            false => response("200 OK", &[], b"well"),
+        }
+    });
+    let text = config::through(&["middle"], upstream.address())
+        + "[plugin.middle]\ncomponent = \"middle.wasm\"\n";
+    let setup = Setup::new().file("middle.wasm", middleware());
+    let witgate = setup.start(&text);
+    let outcome = |path: &str| {
+        let line = witgate.log_line("the exchange's line in the access log", |line| {
+            line.message() == "exchange" && line.text("path") == Some(path)
+        });
+        line.text("outcome").map(str::to_owned)
+    };
+
+    assert_eq!(witgate.get("main", "/broken").status(), 502);
+    assert_eq!(outcome("/broken").as_deref(), Some("failed"));
+    assert_eq!(witgate.get("main", "/twice").status(), 200);
+    assert_eq!(outcome("/twice").as_deref(), Some("complete"));
+}
+
 /// The report of a configuration that names components where they cannot stand.
 #[track_caller]
 fn refused(component: &[u8], config: &str) -> String {

@@ -192,8 +192,11 @@ async fn pass(
             };
             let called = standard::through(middleware, &mut exchange, &mut body, context, rest);
             let called = called.await;
-            if called.is_ok() {
-                // What failed behind it, it made up for.
+            if called
+                .as_ref()
+                .is_ok_and(|made| !made.status().is_server_error())
+            {
+                // It made up for what may have failed behind it.
                 entry.outcome = Outcome::Aborted;
             }
             (chain.len(), exchange.into_inner(), called)

@@ -6,7 +6,7 @@
 //! ```text
 //! accept → connection (HTTP/1.1, timeouts) → exchange
 //!   head (normalise, hop-by-hop, forwarded, id) → route → chain forward (request hooks)
-//!     → reply | upstream (choose, connect, send, retry what is safe)
+//!     → reply | wasi:http component | upstream (choose, connect, send, retry what is safe)
 //!   ← chain back (response hooks, reverse order, only the plugins that were passed)
 //!   ← transforms on the bodies; for an upgraded connection a splice, or its messages through the plugins
 //! → access log, metrics, completion hooks
@@ -14,7 +14,7 @@
 //!
 //! [`config`] says what is to be served, [`Generation`] is that in a form that serves, and [`Server`] runs it: one
 //! thread per worker, each with its own event loop, listening sockets, upstream connections and plugin instances.
-//! Nothing that a request touches is shared between workers or behind a lock.
+//! Nothing that a request touches is shared between workers, but for the stores that plugins ask to share.
 
 mod components;
 pub mod config;

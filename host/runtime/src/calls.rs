@@ -46,34 +46,23 @@ impl Calls {
                 exports.config_schema,
                 "lifecycle.config-schema",
             )?,
-            on_request: exports
-                .on_request
-                .map(|f| typed(store, wasm, f, "request-hook.on-request"))
-                .transpose()?,
-            on_response: exports
-                .on_response
-                .map(|f| typed(store, wasm, f, "response-hook.on-response"))
-                .transpose()?,
-            on_complete: exports
-                .on_complete
-                .map(|f| typed(store, wasm, f, "completion-hook.on-complete"))
-                .transpose()?,
-            push: exports
-                .push
-                .map(|f| typed(store, wasm, f, "transform.push"))
-                .transpose()?,
-            finish: exports
-                .finish
-                .map(|f| typed(store, wasm, f, "transform.finish"))
-                .transpose()?,
-            on_upgrade: exports
-                .on_upgrade
-                .map(|f| typed(store, wasm, f, "message-hook.on-upgrade"))
-                .transpose()?,
-            on_message: exports
-                .on_message
-                .map(|f| typed(store, wasm, f, "messages.on-message"))
-                .transpose()?,
+            on_request: optional(store, wasm, exports.on_request, "request-hook.on-request")?,
+            on_response: optional(
+                store,
+                wasm,
+                exports.on_response,
+                "response-hook.on-response",
+            )?,
+            on_complete: optional(
+                store,
+                wasm,
+                exports.on_complete,
+                "completion-hook.on-complete",
+            )?,
+            push: optional(store, wasm, exports.push, "transform.push")?,
+            finish: optional(store, wasm, exports.finish, "transform.finish")?,
+            on_upgrade: optional(store, wasm, exports.on_upgrade, "message-hook.on-upgrade")?,
+            on_message: optional(store, wasm, exports.on_message, "messages.on-message")?,
         })
     }
 }
@@ -98,4 +87,20 @@ where
 {
     wasm.get_typed_func(store, export)
         .map_err(|e| e.context(format!("`{name}` has another shape than the contract's")))
+}
+
+/// The same for what a component need not export.
+fn optional<P, R>(
+    store: &mut Store<State>,
+    wasm: &Wasm,
+    export: Option<ComponentExportIndex>,
+    name: &'static str,
+) -> wasmtime::Result<Option<TypedFunc<P, R>>>
+where
+    P: ComponentNamedList + Lower,
+    R: ComponentNamedList + Lift,
+{
+    export
+        .map(|export| typed(store, wasm, export, name))
+        .transpose()
 }
