@@ -17,7 +17,7 @@ test: ## everything that has to hold: format, lints, unit and end-to-end tests, 
 	scripts/setup.sh test
 	$(MAKE) --no-print-directory lint doc
 	$(CARGO) build --locked --workspace --all-targets
-	$(CARGO) test --locked --workspace --no-fail-fast
+	CARGO="$(CARGO)" scripts/test.sh
 
 soak: ## twenty clients for five minutes while Chromium, witgate and clients are killed
 	scripts/setup.sh test

@@ -367,7 +367,7 @@ fn quicker(config: &str) -> String {
 fn clients_go_on_and_nothing_is_lost_while_chromium_witgate_and_clients_are_killed() {
     let seed = number("WITGATE_SOAK_SEED").unwrap_or_else(now);
     let length = number("WITGATE_SOAK_SECONDS").map(Duration::from_secs);
-    let workers = number("WITGATE_SOAK_CLIENTS").map_or(6, |workers| workers as usize);
+    let workers = number("WITGATE_SOAK_CLIENTS").map_or(4, |workers| workers as usize);
     eprintln!("WITGATE_SOAK_SEED={seed}");
     let site = Site::start();
     let mut soak = Soak::start(&site, workers, seed, length.is_some());
