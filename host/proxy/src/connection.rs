@@ -6,10 +6,11 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::task::{Context as Task, Poll};
 use std::time::{Duration, Instant};
 
+use http::{HeaderValue, StatusCode, header};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
@@ -19,6 +20,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use crate::config::ListenerLimits;
 use crate::exchange;
+use crate::framing::{Asked, Framing};
 use crate::listener::WorkerListener;
 use crate::worker::Worker;
 
@@ -55,8 +57,15 @@ pub(crate) async fn serve(
     let service = service_fn(|request| {
         let (context, activity) = (Rc::new(listener.context(address)), activity.clone());
         activity.busy();
+        let asks_for_protocol = request.headers().contains_key(header::UPGRADE);
         async move {
             let mut response = exchange::serve(context, request).await;
+            let refused = response.status() != StatusCode::SWITCHING_PROTOCOLS;
+            if asks_for_protocol && refused && activity.refuse_protocol() {
+                // Whatever it is that came behind the request, it is not read as HTTP.
+                let close = HeaderValue::from_static("close");
+                response.headers_mut().insert(header::CONNECTION, close);
+            }
             response.body_mut().mark_end_in(activity);
             Ok::<_, Infallible>(response)
         }
@@ -64,6 +73,7 @@ pub(crate) async fn serve(
     let tracked = Tracked {
         stream,
         activity: activity.clone(),
+        framing: Framing::default(),
         permit,
     };
     let connection = http1::Builder::new()
@@ -107,7 +117,16 @@ pub(crate) struct Activity {
     base: Instant,
     /// Milliseconds since `base`, shifted left by two, and a state in the low bits.
     state: AtomicU64,
+    /// Where a request for another protocol stands.
+    protocol: AtomicU8,
 }
+
+/// None was asked for, or none that was granted: HTTP goes on.
+const PROTOCOL_REFUSED: u8 = 0;
+/// Asked for, and nothing came behind the request.
+const PROTOCOL_ASKED: u8 = 1;
+/// Asked for, and the client went on sending.
+const PROTOCOL_SENT: u8 = 2;
 
 /// Part of a request's head has come, or the connection is new.
 const HEAD: u64 = 0;
@@ -131,6 +150,7 @@ impl Activity {
         Self {
             base: Instant::now(),
             state: AtomicU64::new(HEAD),
+            protocol: AtomicU8::new(PROTOCOL_REFUSED),
         }
     }
 
@@ -152,6 +172,24 @@ impl Activity {
         if self.state.load(Ordering::Relaxed) & 3 == IDLE {
             self.set(HEAD);
         }
+    }
+
+    fn protocol_asked(&self, asked: Asked) {
+        let protocol = if asked.more {
+            PROTOCOL_SENT
+        } else {
+            PROTOCOL_ASKED
+        };
+        self.protocol.store(protocol, Ordering::Relaxed);
+    }
+
+    fn protocol_is_refused(&self) -> bool {
+        self.protocol.load(Ordering::Relaxed) == PROTOCOL_REFUSED
+    }
+
+    /// What comes from now on is HTTP. Whether the client has sent of the other protocol already.
+    fn refuse_protocol(&self) -> bool {
+        self.protocol.swap(PROTOCOL_REFUSED, Ordering::Relaxed) == PROTOCOL_SENT
     }
 
     fn overdue(&self, limits: &ListenerLimits) -> Overdue {
@@ -177,11 +215,12 @@ impl Activity {
     }
 }
 
-/// A client's socket that notes when bytes come.
+/// A client's socket that notes when bytes come, and spoils what has two readings.
 #[derive(Debug)]
 pub(crate) struct Tracked {
     stream: TcpStream,
     activity: Arc<Activity>,
+    framing: Framing,
     /// One of the listener's `limits.connections`, which an upgraded connection keeps.
     permit: OwnedSemaphorePermit,
 }
@@ -192,16 +231,35 @@ impl Tracked {
     }
 }
 
+impl Tracked {
+    fn follow(&mut self, came: &mut [u8]) {
+        if self.framing.asked().is_some() && self.activity.protocol_is_refused() {
+            self.framing.go_on();
+        }
+        if let Err(refusal) = self.framing.follow(came) {
+            tracing::debug!(%refusal, "a client's message is refused");
+        }
+        if let Some(asked) = self.framing.asked() {
+            self.activity.protocol_asked(asked);
+        }
+    }
+}
+
 impl AsyncRead for Tracked {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Task<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if let Some(refusal) = self.framing.refused() {
+            return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, refusal)));
+        }
         let before = buffer.filled().len();
         let polled = Pin::new(&mut self.stream).poll_read(cx, buffer);
-        if buffer.filled().len() > before {
+        let came = &mut buffer.filled_mut()[before..];
+        if !came.is_empty() {
             self.activity.bytes_came();
+            self.follow(came);
         }
         polled
     }
