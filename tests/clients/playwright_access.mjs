@@ -10,7 +10,7 @@ const headers = token ? { Authorization: `Bearer ${token}` } : undefined;
 
 let seen;
 try {
-  const browser = await chromium.connectOverCDP(cdpUrl, { headers, timeout: 20_000 });
+  const browser = await chromium.connectOverCDP(cdpUrl, { headers, timeout: 60_000 });
   const page = await browser.contexts()[0].newPage();
   await page.goto('data:text/html,<title>in</title>');
   seen = { connected: true, title: await page.title() };

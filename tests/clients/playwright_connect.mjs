@@ -6,10 +6,10 @@ import { chromium } from 'playwright-core';
 
 const [cdpUrl, action, siteUrl] = process.argv.slice(2);
 
-const browser = await chromium.connectOverCDP(cdpUrl, { timeout: 20_000 });
+const browser = await chromium.connectOverCDP(cdpUrl, { timeout: 60_000 });
 const context = browser.contexts()[0];
 const page = await context.newPage();
-page.setDefaultTimeout(15_000);
+page.setDefaultTimeout(45_000);
 
 if (action === 'sign-in') {
   await page.goto(`${siteUrl}/login`);

@@ -13,9 +13,9 @@ from playwright.sync_api import sync_playwright
 def main() -> None:
     cdp_url, action, site_url = sys.argv[1:4]
     with sync_playwright() as playwright:
-        browser = playwright.chromium.connect_over_cdp(cdp_url, timeout=20_000)
+        browser = playwright.chromium.connect_over_cdp(cdp_url, timeout=60_000)
         page = browser.contexts[0].new_page()
-        page.set_default_timeout(15_000)
+        page.set_default_timeout(45_000)
 
         if action == "sign-in":
             page.goto(f"{site_url}/login")

@@ -6,6 +6,6 @@ import { chromium } from 'playwright-core';
 
 const [cdpUrl] = process.argv.slice(2);
 
-const browser = await chromium.connectOverCDP(cdpUrl, { timeout: 20_000 });
+const browser = await chromium.connectOverCDP(cdpUrl, { timeout: 60_000 });
 await browser.contexts()[0].newPage();
 console.log('attached');

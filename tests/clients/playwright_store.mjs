@@ -6,9 +6,9 @@ import { chromium } from 'playwright-core';
 
 const [cdpUrl, siteUrl, kib] = process.argv.slice(2);
 
-const browser = await chromium.connectOverCDP(cdpUrl, { timeout: 20_000 });
+const browser = await chromium.connectOverCDP(cdpUrl, { timeout: 60_000 });
 const page = await browser.contexts()[0].newPage();
-page.setDefaultTimeout(15_000);
+page.setDefaultTimeout(45_000);
 await page.goto(`${siteUrl}/home`);
 const stored = await page.evaluate(size => new Promise((resolve, reject) => {
   const request = indexedDB.open('cache', 1);

@@ -7,9 +7,9 @@ import puppeteer from 'puppeteer-core';
 const [cdpUrl, action, siteUrl] = process.argv.slice(2);
 
 const endpoint = cdpUrl.startsWith('ws') ? { browserWSEndpoint: cdpUrl } : { browserURL: cdpUrl };
-const browser = await puppeteer.connect({ ...endpoint, defaultViewport: null, protocolTimeout: 20_000 });
+const browser = await puppeteer.connect({ ...endpoint, defaultViewport: null, protocolTimeout: 60_000 });
 const page = await browser.newPage();
-page.setDefaultTimeout(15_000);
+page.setDefaultTimeout(45_000);
 
 if (action === 'sign-in') {
   await page.goto(`${siteUrl}/login`);

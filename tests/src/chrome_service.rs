@@ -209,6 +209,11 @@ fn configuration(ports: Ports, setup: &Setup) -> String {
         ("0.0.0.0:9901", format!("127.0.0.1:{}", ports.admin)),
         ("127.0.0.1:9223", format!("127.0.0.1:{}", ports.chromium)),
         ("port = 9223", format!("port = {}", ports.chromium)),
+        // A busy machine's browser takes its time to say where it is.
+        (
+            "grant.http-client = {",
+            "grant.http-client = { timeout = \"20s\",".to_owned(),
+        ),
         ("/run/secrets/witgate/", "secrets/".to_owned()),
         ("--disk-cache-dir=/var/cache/witgate/", cache),
         ("/var/cache/witgate/", "cache/".to_owned()),

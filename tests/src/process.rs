@@ -120,7 +120,7 @@ impl Process {
             child,
             lines,
             readers,
-            stop_bound: Duration::from_secs(15),
+            stop_bound: Duration::from_secs(60),
         }
     }
 
@@ -220,7 +220,7 @@ impl Process {
             .collect()
     }
 
-    /// Gives it another time to end after SIGTERM than 15 s.
+    /// Gives it another time to end after SIGTERM than 60 s.
     pub fn set_stop_bound(&mut self, bound: Duration) {
         self.stop_bound = bound;
     }

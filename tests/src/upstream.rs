@@ -136,15 +136,27 @@ impl Drop for Upstream {
 }
 
 impl Peer {
-    /// Reads the next request and its body; `None` when the proxy closed the connection instead.
+    /// Reads the next request and its body; `None` when the proxy closed the connection instead, before it or within
+    /// its body, as it does when its client or a plugin broke off.
     ///
     /// # Panics
     ///
-    /// When the request is cut off.
+    /// When the head is cut off, the framing is wrong, or nothing comes in time.
     pub fn next_request(&mut self) -> Option<Message> {
         let index = self.next_head()?;
         let head = lock(&self.shared.received)[index].request.head.clone();
-        let body = self.connection.read_body(&head, false);
+        let body = match self.connection.try_read_body(&head, false) {
+            Ok(body) => body,
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset
+                ) =>
+            {
+                return None;
+            }
+            Err(error) => panic!("cannot read the body: {error}"),
+        };
         let mut received = lock(&self.shared.received);
         received[index].request.body = body;
         Some(received[index].request.clone())

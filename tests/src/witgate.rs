@@ -247,8 +247,15 @@ impl Witgate {
     #[must_use]
     #[track_caller]
     pub fn stop(self) -> Ended {
+        self.stop_within(PATIENCE)
+    }
+
+    /// As [`stop`](Self::stop), with a bound of its own, for one that has a browser to end.
+    #[must_use]
+    #[track_caller]
+    pub fn stop_within(self, bound: Duration) -> Ended {
         self.process.signal(Signal::TERM);
-        self.process.wait(PATIENCE)
+        self.process.wait(bound)
     }
 }
 

@@ -196,6 +196,9 @@ fn who_polls_with_a_wrong_token_is_told_to_wait_and_nobody_else_is() {
     );
 }
 
+/// How long a start or an end of Chromium may take on a busy machine.
+const BROWSER: Duration = Duration::from_secs(120);
+
 /// All that is logged while it serves. Compilers tell millions of lines of how they compile, and know no request.
 const EVERYTHING: &str = "trace,cranelift=warn,regalloc2=warn,wasmtime_internal_cranelift=warn";
 
@@ -214,7 +217,7 @@ impl Browser {
         let witgate = Setup::new().env("WITGATE_LOG", EVERYTHING).start(&config);
         let browser = Self { witgate };
         let right = format!("Authorization: Bearer {TOKEN}");
-        let ready = within(Duration::from_secs(60), || {
+        let ready = within(BROWSER, || {
             let answer = ask(&browser.witgate, "/json/version", "localhost", &[&right]);
             (answer.status() == 200).then_some(())
         });
@@ -285,7 +288,7 @@ fn a_real_browser_opens_to_a_token_in_header_or_query_and_to_nothing_else() {
         assert_eq!(answer.text(), r#"{"error":"host not allowed"}"#);
     }
 
-    let log = browser.witgate.stop().output();
+    let log = browser.witgate.stop_within(BROWSER).output();
     assert!(
         log.contains("\"TRACE\""),
         "nothing was logged at trace level"

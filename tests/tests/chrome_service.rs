@@ -281,7 +281,14 @@ fn on_a_full_disk(command: &Command) -> Command {
 #[test]
 fn a_disk_that_fills_up_during_a_harvest_costs_neither_the_last_snapshot_nor_the_next() {
     let site = Site::start();
-    let service = Service::start();
+    // Nobody else harvests meanwhile.
+    let config = config("0 0 1 1 *");
+    let at_start = "on-start = true";
+    assert!(
+        config.contains(at_start),
+        "the example no longer says {at_start:?}"
+    );
+    let service = Service::start_with(&config.replace(at_start, "on-start = false"));
     let setup = service.witgate.setup();
     let harvest = ["harvest", "--config", "witgate.toml"];
     let ended = setup.run_to_end(&harvest);
@@ -356,7 +363,8 @@ fn readiness_and_metrics_tell_of_chromium_and_its_snapshot() {
         value.map(|value| value.parse::<f64>().expect("a number"))
     };
     assert_eq!(series("witgate_chrome_up"), Some(1.0));
-    assert_eq!(series("witgate_chrome_restarts_total"), Some(0.0));
+    // A start may take longer than it may on a busy machine, and the next one is a restart.
+    let restarts = series("witgate_chrome_restarts_total").expect("they are counted");
     let harvested = eventually("the first harvest", || {
         series("witgate_snapshot_last_success_timestamp_seconds")
     });
@@ -371,7 +379,7 @@ fn readiness_and_metrics_tell_of_chromium_and_its_snapshot() {
     });
     eventually("the restart to be counted", || {
         // One start may fail on a busy machine.
-        (series("witgate_chrome_restarts_total") >= Some(1.0)).then_some(())
+        (series("witgate_chrome_restarts_total") > Some(restarts)).then_some(())
     });
 }
 
@@ -418,7 +426,7 @@ fn a_stop_leaves_no_process_behind_and_a_profile_that_starts_again() {
     let service = Service::start();
     assert!(!chromium::processes(&service.profile).is_empty());
 
-    let ended = service.witgate.stop();
+    let ended = service.witgate.stop_within(BROWSER);
 
     assert!(ended.status.success(), "{}", ended.output());
     assert_eq!(chromium::processes(&service.profile), []);

@@ -1,6 +1,7 @@
 //! Promise: the command line explains itself, and `witgate demo` shows what it says with nothing else installed.
 
 use std::process::Command;
+use std::time::Duration;
 
 use witgate_tests::process::Process;
 use witgate_tests::wait::PATIENCE;
@@ -55,7 +56,8 @@ fn every_curl_line_that_the_demo_prints_works() {
     let setup = Setup::new();
     let demo = Process::start("witgate demo", setup.command(&["demo"]));
     let mut lines = Vec::new();
-    demo.find_line(PATIENCE, |line| {
+    // It may have to compile its plugins first.
+    demo.find_line(Duration::from_secs(90), |line| {
         let line = line.trim().trim_start_matches("$ ");
         lines.extend(line.starts_with("curl ").then(|| line.to_owned()));
         (lines.len() >= 5).then_some(())

@@ -1,18 +1,14 @@
 //! Promise: an upstream's fault is a 502 or 504 that says no more than it should; a client's is a 4xx and the end of
 //! its connection.
 
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr};
 
 use witgate_tests::upstream::response;
-use witgate_tests::{Upstream, Witgate, config};
+use witgate_tests::{Upstream, Witgate, config, port};
 
 /// A loopback address that nobody listens on.
 fn nobody() -> SocketAddr {
-    let listener =
-        TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("the loopback has a free port");
-    listener
-        .local_addr()
-        .expect("a bound listener has an address")
+    SocketAddr::from((Ipv4Addr::LOCALHOST, port::unused()))
 }
 
 fn anything() -> Upstream {
@@ -163,7 +159,7 @@ fn a_client_that_dawdles_over_its_head_holds_nobody_up_and_is_sent_away() {
     let upstream = anything();
     let config = config::relay(upstream.address()).replace(
         "bind = \"127.0.0.1:0\"",
-        "bind = \"127.0.0.1:0\"\nlimits.header-timeout = \"500ms\"",
+        "bind = \"127.0.0.1:0\"\nlimits.header-timeout = \"5s\"",
     );
     let witgate = Witgate::start(&config);
     let mut slow = witgate.connect("main");

@@ -357,12 +357,16 @@ fn one_that_fails_again_and_again_is_left_alone_and_comes_back() {
     });
     let admin = line.text("address").expect("the line has it");
     let admin = admin.parse().expect("an address");
-    for _ in 0..5 {
-        assert_eq!(proxy.bad().status(), 500);
-    }
+    // It is left alone for a second, which may be over before the next request comes.
+    let mut failures = 0;
+    eventually("the plugin is left alone", || {
+        for _ in 0..5 {
+            assert_eq!(proxy.bad().status(), 500);
+        }
+        failures += 5;
+        (proxy.witgate.get("main", "/good").status() == 503).then_some(())
+    });
 
-    let quarantined = proxy.witgate.get("main", "/good");
-    assert_eq!(quarantined.status(), 503);
     let ready = http::get(admin, "/ready");
     assert_eq!(ready.status(), 200, "the proxy itself is well");
     assert!(
@@ -371,8 +375,10 @@ fn one_that_fails_again_and_again_is_left_alone_and_comes_back() {
         ready.text()
     );
     let metrics = http::get(admin, "/metrics");
+    let traps =
+        format!("witgate_plugin_failures_total{{plugin=\"guest\",kind=\"trap\"}} {failures}\n");
     for series in [
-        "witgate_plugin_failures_total{plugin=\"guest\",kind=\"trap\"} 5\n",
+        &*traps,
         "witgate_plugin_failures_total{plugin=\"guest\",kind=\"quarantined\"} 1\n",
         "witgate_plugin_quarantined{plugin=\"guest\"} 1\n",
     ] {
@@ -520,16 +526,17 @@ fn flood(isolation: &str) {
     let limits = format!("limits.log-lines = 5\nisolation = \"{isolation}\"");
     let proxy = misbehaving("flood-log", &limits);
     assert_eq!(proxy.bad().text(), "hello");
-    let lost = eventually("the loss is told", || {
-        // The next second has lines of its own, the first of which says how many were lost.
+    eventually("the loss is told", || {
+        // The next second, which may begin amid the flood, has lines of its own, the first of which says how many
+        // were lost.
         assert_eq!(proxy.bad().text(), "hello");
         let log = proxy.witgate.log();
         let told = log
             .iter()
-            .find(|line| line.message().contains("lines were lost"));
-        told.and_then(|line| line.field("lost")?.as_u64())
+            .filter(|line| line.message().contains("lines were lost"));
+        let lost: u64 = told.filter_map(|line| line.field("lost")?.as_u64()).sum();
+        (lost >= 900).then_some(())
     });
-    assert!(lost >= 900, "{lost}");
     proxy.assert_serves();
 }
 

@@ -366,12 +366,13 @@ grant.files = [{ path = "state", as = "/snapshots" }]
                     })
                 })
                 .collect();
-            let served: Vec<_> = readers
-                .into_iter()
-                .flat_map(|reader| reader.join().expect("a reader"))
-                .collect();
+            let ended: Vec<_> = readers.into_iter().map(|reader| reader.join()).collect();
+            // Also when one of them failed, or the writer would never end.
             done.store(true, Ordering::SeqCst);
-            served
+            ended
+                .into_iter()
+                .flat_map(|served| served.expect("a reader"))
+                .collect::<Vec<_>>()
         });
 
         for answer in served {

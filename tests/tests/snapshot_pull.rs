@@ -1,14 +1,14 @@
 //! Promise: `witgate snapshot pull` replaces the file by a whole and valid one, or says why not and leaves it alone.
 
 use std::fs;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
 use witgate_chrome::{keys, snapshot::encryption};
-use witgate_tests::Upstream;
 use witgate_tests::process::Ended;
 use witgate_tests::upstream::response;
 use witgate_tests::witgate::Setup;
+use witgate_tests::{Upstream, port};
 
 const OLD: &str = r#"{"cookies":[],"origins":[],"old":true}"#;
 const NEW: &str = r#"{"cookies":[{"name":"a","value":"b","domain":"example.com","path":"/","expires":-1,"httpOnly":true,"secure":false,"sameSite":"Lax"}],"origins":[{"origin":"https://example.com","localStorage":[{"name":"k","value":"v"}]}]}"#;
@@ -133,7 +133,7 @@ fn whatever_goes_wrong_leaves_the_file_as_it_was_and_is_said() {
 
 #[test]
 fn nobody_there_no_token_and_no_directory_leave_the_file_as_it_was_and_are_said() {
-    let gone = Upstream::answering(|_| Vec::new()).address();
+    let gone = SocketAddr::from((Ipv4Addr::LOCALHOST, port::unused()));
     let setup = dev_box();
     assert_untouched(
         &setup,

@@ -20,7 +20,7 @@ const SWITCHING: &str = "HTTP/1.1 101 WebSocket Protocol Handshake\r\nUpgrade: W
 fn endpoint(browser: &str) -> String {
     format!(
         "\n[plugin.endpoint]\ncomponent = \"builtin:cdp-endpoint\"\nconfig.browser = \"http://{browser}\"\n\
-         grant.http-client.origins = [\"http://{browser}\"]\n"
+         grant.http-client = {{ origins = [\"http://{browser}\"], timeout = \"20s\" }}\n"
     )
 }
 
@@ -150,7 +150,7 @@ sandbox = false
 
     /// Waits for a browser with another WebSocket URL than this, and gives it.
     fn wait_for_another_than(&self, old: &Value) -> Value {
-        let ready = within(Duration::from_secs(60), || {
+        let ready = within(Duration::from_secs(120), || {
             let answer = self.witgate.get("cdp", "/json/version");
             let version: Value = serde_json::from_slice(&answer.body).ok()?;
             let url = version.get("webSocketDebuggerUrl")?.clone();

@@ -156,7 +156,7 @@ fn an_upgraded_connection_outlives_the_time_limit_on_responses() {
         peer.read_to_end().ok();
     });
     let config = format!(
-        "{}response-timeout = \"300ms\"\n",
+        "{}response-timeout = \"5s\"\n",
         config::relay(upstream.address())
     );
     let witgate = Witgate::start(&config);

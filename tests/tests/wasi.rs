@@ -176,7 +176,7 @@ fn a_file_that_never_opens_ends_the_call_by_its_deadline_and_holds_up_nobody() {
         .arg(setup.path().join("data/pipe"))
         .status();
     assert!(pipe.expect("it is in coreutils").success());
-    let witgate = setup.start(&config(DATA).replace("10s", "1s"));
+    let witgate = setup.start(&config(DATA).replace("10s", "5s"));
     let mut waits = witgate.connect("main");
     // Whoever opens a pipe to read waits for somebody who writes.
     waits.send("GET / HTTP/1.1\r\nHost: a\r\nx-do: read\r\nx-on: /data/pipe\r\n\r\n");
@@ -184,7 +184,7 @@ fn a_file_that_never_opens_ends_the_call_by_its_deadline_and_holds_up_nobody() {
     assert_eq!(waits.read_response().status(), 500);
     witgate.log_line("the reason", |line| {
         let reason = line.text("reason").unwrap_or_default();
-        reason.contains("deadline of 1s")
+        reason.contains("deadline of 5s")
     });
     assert_eq!(order(&witgate, "read", "/data/inside"), "inside");
     let ended = witgate.stop();

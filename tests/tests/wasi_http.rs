@@ -267,7 +267,7 @@ fn without_a_grant_no_request_is_sent() {
 #[test]
 fn a_component_that_spins_holds_nobody_up_and_is_ended() {
     for component in [wstd(), wasip3()] {
-        let witgate = serving(component, "limits.processor = \"2s\"");
+        let witgate = serving(component, "limits.processor = \"1s\"");
         let mut spinning = witgate.connect("main");
         spinning.send("GET /spin HTTP/1.1\r\nHost: a\r\n\r\n");
         // The one worker serves these while the other still runs.
@@ -275,15 +275,15 @@ fn a_component_that_spins_holds_nobody_up_and_is_ended() {
             assert_eq!(witgate.get("main", "/").status(), 200);
         }
         assert_eq!(spinning.read_response().status(), 500);
-        reason(&witgate, "2s of a processor");
+        reason(&witgate, "1s of a processor");
         assert_eq!(witgate.get("main", "/").status(), 200);
     }
 }
 
 #[test]
 fn a_component_that_never_answers_is_ended() {
-    let witgate = serving(wstd(), "limits.first-byte = \"500ms\"");
-    assert_failed(&witgate, "/wait", "no response began within 500ms");
+    let witgate = serving(wstd(), "limits.first-byte = \"5s\"");
+    assert_failed(&witgate, "/wait", "no response began within 5s");
 }
 
 #[test]

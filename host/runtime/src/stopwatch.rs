@@ -274,11 +274,12 @@ mod tests {
     #[test]
     fn a_call_gives_way_after_its_first_slice_and_ends_when_it_has_run_for_its_time() {
         let watch = Stopwatch::new();
-        watch.start(TICK * 2);
+        // Much more than what a machine may take of a virtual processor unnoticed.
+        watch.start(TICK * 50);
         assert!(gives_way(&watch), "nobody knows how long it has run");
         spend(TICK);
-        assert!(gives_way(&watch), "half of its time is left");
-        spend(TICK * 2);
+        assert!(gives_way(&watch), "most of its time is left");
+        spend(TICK * 50);
         assert!(is_over(&watch));
         watch.start(HOUR);
         assert!(gives_way(&watch), "a new call has its whole time");

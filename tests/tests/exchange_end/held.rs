@@ -145,7 +145,7 @@ fn with_an_instance_for_each_exchange_all_this_works_and_no_instance_is_left_ove
     // One place for an exchange, and one that its completion hook may still have.
     let witgate = through_guest(
         &upstream,
-        "isolation = \"exchange\"\nlimits.concurrency = 2",
+        "isolation = \"exchange\"\nlimits.concurrency = 2\nlimits.wait = \"15s\"",
     );
 
     for order in [

@@ -1,6 +1,8 @@
 //! Promise: trailers pass both ways as far as they may, plugins read and write them, and no trailer can do a header's
 //! work.
 
+use std::io;
+
 use witgate_tests::http::Connection;
 use witgate_tests::{Upstream, Witgate, config};
 
@@ -17,11 +19,13 @@ fn answering(answer: &'static str) -> Upstream {
     })
 }
 
-/// An upstream that keeps the trailers of what it is sent, as its answer.
+/// An upstream that keeps the trailers of what it is sent, as its answer, and does not mind a request that breaks off.
 fn echoing_trailers() -> Upstream {
     Upstream::start(|peer| {
         while let Some(request) = peer.next_request_head() {
-            let trailers = read_trailers(peer, &request.head);
+            let Ok(trailers) = try_read_trailers(peer, &request.head) else {
+                return;
+            };
             let announced = request.header("trailer").unwrap_or("nothing");
             let said = format!("{announced}: {}", trailers.join(", "));
             peer.send(witgate_tests::upstream::response("200 OK", &[], said));
@@ -30,15 +34,20 @@ fn echoing_trailers() -> Upstream {
 }
 
 /// The trailer lines behind a chunked body, in order.
-fn read_trailers(connection: &mut Connection, head: &witgate_tests::http::Head) -> Vec<String> {
+fn try_read_trailers(
+    connection: &mut Connection,
+    head: &witgate_tests::http::Head,
+) -> io::Result<Vec<String>> {
     assert!(
         head.has_token("transfer-encoding", "chunked"),
         "trailers need chunks: {head:?}"
     );
-    connection
-        .try_read_chunked()
+    Ok(connection.try_read_chunked()?.1)
+}
+
+fn read_trailers(connection: &mut Connection, head: &witgate_tests::http::Head) -> Vec<String> {
+    try_read_trailers(connection, head)
         .unwrap_or_else(|error| panic!("cannot read the body: {error}"))
-        .1
 }
 
 fn upload(witgate: &Witgate, fields: &str, trailers: &str) -> String {

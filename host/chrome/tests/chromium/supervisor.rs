@@ -258,7 +258,7 @@ async fn a_chromium_that_is_older_than_its_profile_is_not_started() {
             allow_downgrade,
             ..scripted(profile.path(), &script)
         };
-        let (supervisor, mut state) = Supervisor::new(config).unwrap();
+        let (supervisor, mut state) = crate::support::supervisor(config).await;
         let task = tokio::spawn(supervisor.run(std::future::pending()));
         let reason = backing_off(&mut state).await;
         assert!(reason.contains(expected), "{reason}");

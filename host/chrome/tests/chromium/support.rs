@@ -20,7 +20,9 @@ use tokio::net::TcpListener;
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 use witgate_chrome::cdp::{Client, React, ignore};
-use witgate_chrome::{ChromeConfig, Counters, HarvestConfig, Ready, State, Supervisor};
+use witgate_chrome::{
+    ChromeConfig, Counters, HarvestConfig, ProfileError, Ready, StartError, State, Supervisor,
+};
 use witgate_tests::port;
 
 /// Starting Chromium takes a second or two; more only where many tests share few cores.
@@ -56,6 +58,20 @@ pub(crate) fn config(profile: &Path) -> ChromeConfig {
     config
 }
 
+/// A supervisor of a profile that another one may have had before. What a test beside this one is about to start holds
+/// the lock of that one too, until it runs its program.
+pub(crate) async fn supervisor(config: ChromeConfig) -> (Supervisor, watch::Receiver<State>) {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match Supervisor::new(config.clone()) {
+            Err(StartError::Profile(ProfileError::Supervised(_))) if Instant::now() < deadline => {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            taken => return taken.unwrap(),
+        }
+    }
+}
+
 /// A supervised Chromium with a profile of its own.
 pub(crate) struct Chrome {
     pub(crate) state: watch::Receiver<State>,
@@ -78,7 +94,7 @@ impl Chrome {
 
     pub(crate) async fn start_with(config: ChromeConfig) -> Self {
         let profile = config.profile.clone();
-        let (supervisor, state) = Supervisor::new(config).unwrap();
+        let (supervisor, state) = supervisor(config).await;
         let endpoint = supervisor.endpoint();
         let counters = supervisor.counters();
         let (stop, stopped) = oneshot::channel::<()>();
