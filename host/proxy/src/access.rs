@@ -9,6 +9,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use http::uri::PathAndQuery;
 use http::{Method, StatusCode};
 use http_body::{Body as _, Frame, SizeHint};
 use witgate_runtime::{Attributes, End, Exchange, FaultySide, Summary};
@@ -30,8 +31,8 @@ pub(crate) struct Entry {
     pub(crate) request_id: Arc<str>,
     pub(crate) client: IpAddr,
     pub(crate) host: Arc<str>,
-    /// Without the query, which may hold secrets.
-    pub(crate) path: String,
+    /// The query is not logged: it may hold secrets.
+    target: Option<PathAndQuery>,
     pub(crate) route: Arc<str>,
     /// `host:port` of the endpoint, once one was chosen.
     pub(crate) upstream: Option<Arc<str>>,
@@ -72,11 +73,11 @@ impl Entry {
             started: Instant::now(),
             method,
             listener,
-            request_id: Arc::from(""),
+            request_id: Arc::default(),
             client,
-            host: Arc::from(""),
-            path: String::new(),
-            route: Arc::from(""),
+            host: Arc::default(),
+            target: None,
+            route: Arc::default(),
             upstream: None,
             upstream_time: None,
             status: None,
@@ -95,7 +96,11 @@ impl Entry {
         self.request_id = received.id.clone();
         self.client = received.client;
         self.host = received.authority.clone();
-        self.path = parts.uri.path().to_owned();
+        self.target = parts.uri.path_and_query().cloned();
+    }
+
+    fn path(&self) -> &str {
+        self.target.as_ref().map_or("", PathAndQuery::path)
     }
 
     /// How long ago the exchange began.
@@ -105,6 +110,10 @@ impl Entry {
 
     /// The client's connection is a tunnel from now on.
     pub(crate) fn upgraded(&mut self) {
+        // A copy, since it is a part of the buffer that the head was read into, which would stay as long as the tunnel.
+        self.target = self.target.take().map(|target| {
+            PathAndQuery::try_from(target.as_str()).expect("what was a target is one")
+        });
         self.is_upgraded = true;
         self.counts.upgraded(1);
     }
@@ -155,7 +164,7 @@ impl Entry {
             route = &*self.route,
             client = %self.client,
             host = &*self.host,
-            path = self.path,
+            path = self.path(),
             upstream = self.upstream.as_deref().unwrap_or(""),
             attributes = self.attributes(),
             "upgraded"
@@ -207,7 +216,7 @@ impl Drop for Entry {
             client = %self.client,
             host = &*self.host,
             method = %self.method,
-            path = self.path,
+            path = self.path(),
             status = self.status.map_or(0, |status| status.as_u16()),
             upstream = self.upstream.as_deref().unwrap_or(""),
             bytes_received = self.received.bytes(),
@@ -245,6 +254,8 @@ fn milliseconds(time: Duration) -> f64 {
 #[derive(Debug)]
 pub(crate) struct Accounted {
     body: Body,
+    /// Why the body ended early, until the server is told.
+    broken: Option<Box<BodyError>>,
     entry: Option<Box<Entry>>,
     /// Of the connection that it goes out on.
     activity: Option<Arc<Activity>>,
@@ -263,6 +274,7 @@ impl Accounted {
     pub(crate) fn without_entry() -> Self {
         Self {
             body: Body::empty(),
+            broken: None,
             entry: None,
             activity: None,
         }
@@ -274,6 +286,7 @@ impl Accounted {
         }
         Self {
             body,
+            broken: None,
             entry: Some(entry),
             activity: None,
         }
@@ -294,6 +307,9 @@ impl http_body::Body for Accounted {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = &mut *self;
+        if let Some(error) = this.broken.take() {
+            return Poll::Ready(Some(Err(*error)));
+        }
         let polled = Pin::new(&mut this.body).poll_frame(cx);
         let Some(entry) = &mut this.entry else {
             return polled;
@@ -304,6 +320,13 @@ impl http_body::Body for Accounted {
                 .add(frame.data_ref().map_or(0, |data| data.len() as u64)),
             Poll::Ready(Some(Err(error))) => entry.fail(&Failure::response_body(error)),
             Poll::Ready(None) | Poll::Pending => {}
+        }
+        if let Poll::Ready(Some(Err(error))) = polled {
+            // hyper closes the connection at once when it is told, with what it has not sent yet; a piece, or the head,
+            // can have come in this same moment.
+            this.broken = Some(Box::new(error));
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
         }
         // Nobody asks for more once the trailers are there.
         let trailers = matches!(&polled, Poll::Ready(Some(Ok(frame))) if frame.is_trailers());

@@ -12,12 +12,13 @@ use http::HeaderMap;
 use http_body::{Body as _, Frame, SizeHint};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
-use tokio::time::{Instant, Sleep, timeout};
+use tokio::time::timeout;
 use witgate_runtime::wasi_http::{HttpBody, HttpError, WasiBody};
 use witgate_runtime::{
     BodyTransform, Exchange, Finished, HeldEnd, PluginFailure, Reply, admitted_trailers,
 };
 
+use crate::alarm::Pause;
 use crate::file::FileBody;
 use crate::upstream::Lease;
 
@@ -103,6 +104,7 @@ impl Body {
         progress: Rc<Progress>,
     ) -> Self {
         if incoming.is_end_stream() {
+            progress.ended.set(true);
             return Self::empty();
         }
         Self(Kind::Stream(Stream {
@@ -115,15 +117,16 @@ impl Body {
     }
 
     /// An upstream's response body. The connection goes back to its pool when the body has ended.
-    pub(crate) fn response(incoming: Incoming, pause: Duration, lease: Lease) -> Self {
+    pub(crate) fn response(incoming: Incoming, pause: Duration, mut lease: Lease) -> Self {
+        let alarm = lease.take_alarm();
         if incoming.is_end_stream() {
-            lease.release();
+            lease.release(alarm);
             return Self::empty();
         }
         let lease = Some(lease);
         Self(Kind::Stream(Stream {
             incoming,
-            pause: Pause::new(pause),
+            pause: Pause::with(pause, alarm),
             limit: None,
             progress: None,
             lease,
@@ -240,6 +243,14 @@ impl Body {
         }
     }
 
+    /// It is what a connection brings, or was read from one to its end; nobody else has to add to it.
+    pub(crate) fn is_of_a_connection(&self) -> bool {
+        matches!(
+            self.0,
+            Kind::Full(_) | Kind::Trailed(_) | Kind::Stream(_) | Kind::File(_)
+        )
+    }
+
     /// Its length, where that is known.
     pub(crate) fn exact_size(&self) -> Option<u64> {
         self.size_hint().exact()
@@ -307,6 +318,8 @@ pub(crate) struct Progress {
     bytes: Cell<u64>,
     /// The client has been asked for more and has not sent it yet.
     waiting: Cell<bool>,
+    /// All has come, or nothing more will.
+    ended: Cell<bool>,
 }
 
 impl Progress {
@@ -320,6 +333,10 @@ impl Progress {
 
     pub(crate) fn is_waiting(&self) -> bool {
         self.waiting.get()
+    }
+
+    pub(crate) fn has_ended(&self) -> bool {
+        self.ended.get()
     }
 }
 
@@ -339,27 +356,44 @@ impl Stream {
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let polled = Pin::new(&mut self.incoming).poll_frame(cx);
-        if let Some(progress) = &self.progress {
-            progress.waiting.set(polled.is_pending());
-        }
-        let Poll::Ready(frame) = polled else {
+        let Poll::Ready(frame) = self.poll_incoming(cx) else {
             ready!(self.pause.poll_over(cx));
             return Poll::Ready(Some(Err(BodyError::Stalled(self.pause.limit))));
         };
         self.pause.ended();
         // The receiver stops polling once it has seen the announced length or trailers, so the end is looked for here.
         let trailers = matches!(&frame, Some(Ok(frame)) if frame.is_trailers());
-        if (frame.is_none() || trailers || self.incoming.is_end_stream())
-            && let Some(lease) = self.lease.take()
-        {
-            lease.release();
+        if frame.is_none() || trailers || self.incoming.is_end_stream() {
+            self.note_end();
         }
         Poll::Ready(match frame {
             Some(Ok(frame)) => Some(self.admit(frame)),
             Some(Err(error)) => Some(Err(error.into())),
             None => None,
         })
+    }
+
+    fn poll_incoming(&mut self, cx: &mut Context<'_>) -> Poll<Option<hyper::Result<Frame<Bytes>>>> {
+        let mut polled = Pin::new(&mut self.incoming).poll_frame(cx);
+        if polled.is_pending()
+            && let Some(lease) = &mut self.lease
+        {
+            lease.drive(cx);
+            polled = Pin::new(&mut self.incoming).poll_frame(cx);
+        }
+        if let Some(progress) = &self.progress {
+            progress.waiting.set(polled.is_pending());
+        }
+        polled
+    }
+
+    fn note_end(&mut self) {
+        if let Some(progress) = &self.progress {
+            progress.ended.set(true);
+        }
+        if let Some(lease) = self.lease.take() {
+            lease.release(self.pause.take_alarm());
+        }
     }
 
     fn admit(&mut self, frame: Frame<Bytes>) -> Result<Frame<Bytes>, BodyError> {
@@ -400,40 +434,6 @@ impl Written {
         };
         self.pause.ended();
         Poll::Ready(frame.map(|frame| Ok(frame?)))
-    }
-}
-
-/// How long nothing has come. The timer exists only once something had to be waited for.
-#[derive(Debug)]
-struct Pause {
-    limit: Duration,
-    timer: Option<Pin<Box<Sleep>>>,
-    running: bool,
-}
-
-impl Pause {
-    fn new(limit: Duration) -> Self {
-        Self {
-            limit,
-            timer: None,
-            running: false,
-        }
-    }
-
-    fn poll_over(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let limit = self.limit;
-        let timer = self
-            .timer
-            .get_or_insert_with(|| Box::pin(tokio::time::sleep(limit)));
-        if !self.running {
-            self.running = true;
-            timer.as_mut().reset(Instant::now() + limit);
-        }
-        timer.as_mut().poll(cx)
-    }
-
-    fn ended(&mut self) {
-        self.running = false;
     }
 }
 

@@ -46,6 +46,8 @@ mod upstream;
 
 mod outbound;
 
+mod alarm;
+
 mod grants;
 mod keyvalue;
 

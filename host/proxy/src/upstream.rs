@@ -1,6 +1,8 @@
 //! Upstreams on one worker: choose an endpoint, take or make a connection, send, retry what is safe.
 
-use std::cell::{Cell, RefCell};
+mod connection;
+
+use std::cell::Cell;
 use std::io;
 use std::net::IpAddr;
 use std::rc::Rc;
@@ -9,9 +11,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
-use hyper::body::Incoming;
-use hyper::client::conn::http1::{self, SendRequest};
-use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
@@ -21,6 +20,9 @@ use crate::failure::Failure;
 use crate::listener;
 use crate::metrics::UpstreamCounts;
 use crate::trailers;
+
+pub(crate) use connection::Lease;
+use connection::{Connection, Pool, Unanswered};
 
 /// An upstream's configuration and the health of its endpoints. Shared by all workers.
 #[derive(Debug)]
@@ -105,12 +107,13 @@ enum Attempt {
 impl WorkerUpstream {
     pub(crate) fn new(shared: Arc<Shared>, counts: Arc<UpstreamCounts>) -> Self {
         let pool = |endpoint: &Endpoint| {
-            Rc::new(Pool {
-                idle: RefCell::default(),
-                most: shared.config.idle_connections,
-                longest: shared.config.idle_timeout,
-                name: format!("{}:{}", endpoint.host, endpoint.port).into(),
-            })
+            let name = format!("{}:{}", endpoint.host, endpoint.port).into();
+            let config = &shared.config;
+            Rc::new(Pool::new(
+                name,
+                config.idle_connections,
+                config.idle_timeout,
+            ))
         };
         let pools = shared.config.endpoints.iter().map(pool).collect();
         Self {
@@ -165,8 +168,7 @@ impl WorkerUpstream {
         let mut body = std::mem::replace(place, Body::empty());
         let replayable = is_idempotent(&head.method) && http_body::Body::is_end_stream(&body);
         let mut last = Failure::bad_gateway("there is no endpoint");
-        let order: Vec<usize> = self.order().collect();
-        for at in order {
+        for at in self.order() {
             *chosen = Some(self.pools[at].name.clone());
             let make = |body| {
                 request(
@@ -178,9 +180,9 @@ impl WorkerUpstream {
                 )
             };
             // An old connection first. One that turns out dead costs nothing, and the next one is tried.
-            while let Some(sender) = self.pools[at].take() {
+            while let Some(connection) = self.pools[at].take() {
                 match self
-                    .attempt(at, sender, true, make(body), &progress, pause)
+                    .attempt(at, connection, true, make(body), &progress, pause)
                     .await
                 {
                     Ok(response) => return Ok(response),
@@ -194,15 +196,15 @@ impl WorkerUpstream {
                     Err(Attempt::Stale(failure) | Attempt::Failed(failure)) => return Err(failure),
                 }
             }
-            let sender = match self.connect(at).await {
-                Ok(sender) => sender,
+            let connection = match self.connect(at).await {
+                Ok(connection) => connection,
                 Err(failure) => {
                     last = failure;
                     continue;
                 }
             };
             match self
-                .attempt(at, sender, false, make(body), &progress, pause)
+                .attempt(at, connection, false, make(body), &progress, pause)
                 .await
             {
                 Ok(response) => return Ok(response),
@@ -237,7 +239,7 @@ impl WorkerUpstream {
             .filter(move |at| !any || healthy(*at))
     }
 
-    async fn connect(&self, at: usize) -> Result<SendRequest<Body>, Failure> {
+    async fn connect(&self, at: usize) -> Result<Connection, Failure> {
         let endpoint = self.endpoint(at);
         let limit = self.shared.config.connect_timeout;
         let name = &self.pools[at].name;
@@ -254,63 +256,42 @@ impl WorkerUpstream {
                 )));
             }
         };
-        let (sender, connection) = http1::handshake(TokioIo::new(stream))
+        Connection::new(stream)
             .await
-            .map_err(|error| Failure::bad_gateway(format!("{name}: {error}")))?;
-        let name = name.clone();
-        tokio::task::spawn_local(async move {
-            if let Err(error) = connection.with_upgrades().await {
-                // The exchange that was on it has its own line; an idle connection that breaks harms nobody.
-                tracing::debug!(endpoint = &*name, %error, "upstream connection ended");
-            }
-        });
-        Ok(sender)
+            .map_err(|error| Failure::bad_gateway(format!("{name}: {error}")))
     }
 
     async fn attempt(
         &self,
         at: usize,
-        mut sender: SendRequest<Body>,
+        mut connection: Connection,
         reused: bool,
         request: Request<Body>,
         progress: &Progress,
         pause: Duration,
     ) -> Result<Response<Body>, Attempt> {
         let pool = &self.pools[at];
-        let sending = sender.try_send_request(request);
-        let answered = match self.in_time(sending, progress).await {
-            Some(answered) => answered,
-            None => {
-                let limit = self.shared.config.response_timeout;
-                let reason = format!("{}: no response within {limit:?}", pool.name);
-                return Err(Attempt::Failed(Failure::gateway_timeout(reason)));
-            }
-        };
-        match answered {
+        let limit = self.shared.config.response_timeout;
+        let is_whole = http_body::Body::is_end_stream(request.body());
+        let is_clients = request.body().is_of_a_connection();
+        match connection.send(request, progress, limit).await {
             Ok(response) => {
-                let lease = Lease {
-                    pool: pool.clone(),
-                    sender,
-                };
-                Ok(response.map(|incoming: Incoming| Body::response(incoming, pause, lease)))
+                let sent = is_whole || (is_clients && progress.has_ended());
+                if !sent || response.status() == StatusCode::SWITCHING_PROTOCOLS {
+                    connection.detach();
+                }
+                let pool = pool.clone();
+                let lease = Lease { pool, connection };
+                Ok(response.map(|incoming| Body::response(incoming, pause, lease)))
             }
-            Err(mut error) => match error.take_message() {
+            Err(Unanswered::InTime) => {
+                let reason = format!("{}: no response within {limit:?}", pool.name);
+                Err(Attempt::Failed(Failure::gateway_timeout(reason)))
+            }
+            Err(Unanswered::Broken(mut error)) => match error.take_message() {
                 Some(request) => Err(Attempt::Unsent(Box::new(request))),
                 None => Err(explain(error.into_error(), reused, &pool.name)),
             },
-        }
-    }
-
-    /// Waits for a response as long as the request's body still moves, and `response-timeout` after that.
-    async fn in_time<T>(&self, sending: impl Future<Output = T>, progress: &Progress) -> Option<T> {
-        let mut sending = std::pin::pin!(sending);
-        loop {
-            let before = progress.bytes();
-            match timeout(self.shared.config.response_timeout, sending.as_mut()).await {
-                Ok(answered) => return Some(answered),
-                Err(_) if progress.bytes() != before || progress.is_waiting() => {}
-                Err(_) => return None,
-            }
         }
     }
 
@@ -404,64 +385,4 @@ pub(crate) async fn dial(endpoint: &Endpoint) -> io::Result<TcpStream> {
     };
     listener::tune(&stream)?;
     Ok(stream)
-}
-
-/// Unused connections to one endpoint.
-#[derive(Debug)]
-struct Pool {
-    idle: RefCell<Vec<Idle>>,
-    most: usize,
-    longest: Duration,
-    name: Arc<str>,
-}
-
-#[derive(Debug)]
-struct Idle {
-    sender: SendRequest<Body>,
-    since: Instant,
-}
-
-impl Pool {
-    /// The connection that was used last: the others can grow old and be closed.
-    fn take(&self) -> Option<SendRequest<Body>> {
-        let mut idle = self.idle.borrow_mut();
-        idle.retain(|connection| !connection.sender.is_closed());
-        let ready = idle
-            .iter()
-            .rposition(|c| c.sender.is_ready() && c.since.elapsed() < self.longest)?;
-        Some(idle.remove(ready).sender)
-    }
-
-    fn put(&self, sender: SendRequest<Body>) {
-        let mut idle = self.idle.borrow_mut();
-        if idle.len() < self.most {
-            idle.push(Idle {
-                sender,
-                since: Instant::now(),
-            });
-        }
-    }
-
-    fn sweep(&self) {
-        let mut idle = self.idle.borrow_mut();
-        idle.retain(|connection| {
-            !connection.sender.is_closed() && connection.since.elapsed() < self.longest
-        });
-    }
-}
-
-/// The use of a connection for one exchange. Dropped before the response's end, it closes the connection.
-#[derive(Debug)]
-pub(crate) struct Lease {
-    pool: Rc<Pool>,
-    sender: SendRequest<Body>,
-}
-
-impl Lease {
-    /// Gives the connection back: its response has been read to the end.
-    pub(crate) fn release(self) {
-        if !self.sender.is_closed() {
-            self.pool.put(self.sender);
-        }
-    }
 }
