@@ -26,11 +26,23 @@ const AT_ONCE: usize = 8;
 /// How often it is said that exchanges were not told of.
 const SAY_AGAIN: Duration = Duration::from_secs(1);
 
+/// The plugins of a route that have a completion hook, and their places in its list; in the order of the response hooks.
+pub(crate) type ToTell = Rc<[(usize, Rc<WorkerPlugin>)]>;
+
+/// Whom of a chain to tell. `None` without plugins: then there is nothing to keep.
+pub(crate) fn to_tell<'a>(chain: impl Iterator<Item = &'a Link>) -> Option<ToTell> {
+    let mut chain = chain.map(|link| &link.plugin).enumerate().peekable();
+    chain.peek()?;
+    let told = chain.filter(|(_, plugin)| plugin.plugin().hooks().completion);
+    let mut plugins: Vec<_> = told.map(|(at, plugin)| (at, plugin.clone())).collect();
+    plugins.reverse();
+    Some(plugins.into())
+}
+
 /// What an exchange leaves behind.
 #[derive(Debug)]
 pub(crate) struct Kept {
-    /// With a completion hook, and the place in the route's list; in the order of the response hooks.
-    plugins: Vec<(usize, Rc<WorkerPlugin>)>,
+    plugins: ToTell,
     /// How many of the list were passed or answered.
     told: Cell<usize>,
     answered_by: RefCell<Option<Arc<str>>>,
@@ -39,23 +51,15 @@ pub(crate) struct Kept {
 }
 
 impl Kept {
-    /// For an exchange on a route with plugins; without, there is nothing to keep.
-    pub(crate) fn new<'a>(
-        chain: impl Iterator<Item = &'a Link>,
-        queue: &Rc<Completions>,
-    ) -> Option<Rc<Self>> {
-        let mut chain = chain.map(|link| &link.plugin).enumerate().peekable();
-        chain.peek()?;
-        let told = chain.filter(|(_, plugin)| plugin.plugin().hooks().completion);
-        let mut plugins: Vec<_> = told.map(|(at, plugin)| (at, plugin.clone())).collect();
-        plugins.reverse();
-        Some(Rc::new(Self {
-            plugins,
+    /// For an exchange on a route with these plugins to tell.
+    pub(crate) fn new(plugins: &ToTell, queue: &Rc<Completions>) -> Rc<Self> {
+        Rc::new(Self {
+            plugins: plugins.clone(),
             told: Cell::new(0),
             answered_by: RefCell::default(),
             exchange: RefCell::default(),
             queue: queue.clone(),
-        }))
+        })
     }
 
     /// The first so many plugins of the list are to be told.

@@ -1,6 +1,7 @@
 //! One client's connection: HTTP/1.1 by hyper, with the timeouts that a client is held to.
 
 use std::convert::Infallible;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -22,23 +23,55 @@ use crate::config::ListenerLimits;
 use crate::exchange;
 use crate::framing::{Asked, Framing};
 use crate::listener::WorkerListener;
+use crate::seldom::Seldom;
 use crate::worker::Worker;
 
 /// Whom a connection is with.
 #[derive(Debug, Clone)]
 pub(crate) struct Peer {
     pub(crate) address: SocketAddr,
-    pub(crate) listener: Arc<str>,
+    /// Its IP address, as it is told to upstreams.
+    pub(crate) forwarded_for: HeaderValue,
 }
 
-/// What an exchange is served with: a generation, and what its connection has to do with it.
+impl Peer {
+    pub(crate) fn new(address: SocketAddr) -> Self {
+        let text = address.ip().to_string();
+        let forwarded_for = HeaderValue::try_from(text).expect("an address is visible ASCII");
+        Self {
+            address,
+            forwarded_for,
+        }
+    }
+}
+
+/// What the exchanges of a listener are served with: a generation, and what its configuration says of the listener.
 #[derive(Debug)]
 pub(crate) struct Context {
     pub(crate) worker: Rc<Worker>,
-    pub(crate) peer: Peer,
     /// Index into the configuration's listeners.
     pub(crate) listener: usize,
+    pub(crate) name: Arc<str>,
     pub(crate) limits: ListenerLimits,
+}
+
+impl Context {
+    pub(crate) fn new(worker: Rc<Worker>, listener: usize) -> Self {
+        let config = worker.listener(listener);
+        Self {
+            listener,
+            name: config.name.clone(),
+            limits: config.limits.clone(),
+            worker,
+        }
+    }
+}
+
+/// What ends a connection's wait, but for bytes.
+enum Event {
+    Ended(hyper::Result<()>),
+    Stop,
+    Clock,
 }
 
 /// Serves a connection to its end. The permit is one of the listener's `limits.connections`.
@@ -52,14 +85,15 @@ pub(crate) async fn serve(
     permit: OwnedSemaphorePermit,
 ) {
     let activity = Arc::new(Activity::new());
-    let limits = listener.limits();
+    let limits = listener.context().limits.clone();
     let mut stop = listener.end_requested();
+    let peer = Rc::new(Peer::new(address));
     let service = service_fn(|request| {
-        let (context, activity) = (Rc::new(listener.context(address)), activity.clone());
+        let (context, peer, activity) = (listener.context(), peer.clone(), activity.clone());
         activity.busy();
         let asks_for_protocol = request.headers().contains_key(header::UPGRADE);
         async move {
-            let mut response = exchange::serve(context, request).await;
+            let mut response = exchange::serve(context, peer, request).await;
             let refused = response.status() != StatusCode::SWITCHING_PROTOCOLS;
             if asks_for_protocol && refused && activity.refuse_protocol() {
                 // Whatever it is that came behind the request, it is not read as HTTP.
@@ -82,31 +116,50 @@ pub(crate) async fn serve(
         .serve_connection(TokioIo::new(tracked), service)
         .with_upgrades();
     let mut connection = std::pin::pin!(connection);
+    let mut stop = std::pin::pin!(stop.requested());
     let mut stopping = false;
     let mut clock = std::pin::pin!(tokio::time::sleep(limits.header_timeout));
+    let mut seldom = Seldom::default();
     loop {
-        tokio::select! {
-            ended = connection.as_mut() => {
+        let event = poll_fn(|cx| {
+            if let Poll::Ready(ended) = connection.as_mut().poll(cx) {
+                return Poll::Ready(Event::Ended(ended));
+            }
+            seldom.poll(cx, |cx| {
+                if !stopping && stop.as_mut().poll(cx).is_ready() {
+                    return Poll::Ready(Event::Stop);
+                }
+                clock.as_mut().poll(cx).map(|()| Event::Clock)
+            })
+        });
+        match event.await {
+            Event::Ended(ended) => {
                 if let Err(error) = ended {
                     tracing::debug!(client = %address, %error, "connection ended");
                 }
                 break;
             }
-            () = stop.requested(), if !stopping => {
+            Event::Stop => {
                 stopping = true;
                 connection.as_mut().graceful_shutdown();
             }
-            () = clock.as_mut() => match activity.overdue(&limits) {
-                Overdue::No { look_again } => clock.as_mut().reset(tokio::time::Instant::now() + look_again),
+            Event::Clock => match activity.overdue(&limits) {
+                Overdue::No { look_again } => {
+                    clock
+                        .as_mut()
+                        .reset(tokio::time::Instant::now() + look_again);
+                }
                 Overdue::Idle => {
                     connection.as_mut().graceful_shutdown();
-                    clock.as_mut().reset(tokio::time::Instant::now() + limits.header_timeout);
+                    clock
+                        .as_mut()
+                        .reset(tokio::time::Instant::now() + limits.header_timeout);
                 }
                 Overdue::Head => {
                     tracing::debug!(client = %address, "connection closed: no whole request head in time");
                     break;
                 }
-            }
+            },
         }
     }
 }

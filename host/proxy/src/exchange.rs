@@ -13,7 +13,7 @@ use crate::body::Body;
 use crate::chain::{self, Forward};
 use crate::completion::{Kept, Parked};
 use crate::config::{Destination, Websocket};
-use crate::connection::Context;
+use crate::connection::{Context, Peer};
 use crate::failure::{Failure, Side};
 use crate::head::{self, remove_hop_by_hop};
 use crate::messages::{self, MessageChain};
@@ -28,19 +28,28 @@ use crate::worker::WorkerRoute;
 /// Serves one request. Whatever happens on the way ends in a response and a line in the access log.
 pub(crate) async fn serve(
     context: Rc<Context>,
+    peer: Rc<Peer>,
     mut request: Request<Incoming>,
 ) -> Response<Accounted> {
     let mut entry = Box::new(Entry::new(
         request.method().clone(),
-        context.peer.listener.clone(),
-        context.peer.address.ip(),
+        context.name.clone(),
+        peer.address.ip(),
         context.worker.unrouted(context.listener),
     ));
     let head_only = request.method() == Method::HEAD;
     let mut client_end = tunnel::offered(&mut request);
     let mut messages = MessageChain::default();
     let upgradable = client_end.is_some();
-    let mut response = match live(&context, request, upgradable, &mut entry, &mut messages).await {
+    let lived = live(
+        &context,
+        &peer,
+        request,
+        upgradable,
+        &mut entry,
+        &mut messages,
+    );
+    let mut response = match lived.await {
         Ok(response) => response,
         Err(failure) => fail(&mut entry, &failure),
     };
@@ -67,6 +76,7 @@ pub(crate) async fn serve(
 /// of a WebSocket that it ends in is put into `messages`.
 async fn live(
     context: &Context,
+    peer: &Peer,
     request: Request<Incoming>,
     upgradable: bool,
     entry: &mut Entry,
@@ -77,7 +87,7 @@ async fn live(
 
     // The head: one reading or none.
     let trusted = &worker.server().trusted_proxies;
-    let received = head::receive(&mut parts, &context.peer, trusted, || worker.next_id())?;
+    let received = head::receive(&mut parts, peer, trusted, || worker.next_id())?;
     entry.note_head(&received, &parts);
 
     // The request's body, not read yet.
@@ -109,7 +119,7 @@ async fn live(
         head::strip_prefix(&mut parts, prefix);
     }
     let exchange = Box::new(Exchange {
-        facts: received.facts(&context.peer, route.name.clone()),
+        facts: received.facts(peer, context.name.clone(), route.name.clone()),
         request: parts,
         use_upstream_authority: false,
         response: None,
@@ -121,7 +131,7 @@ async fn live(
         },
     });
 
-    entry.kept = Kept::new(route.links(), &worker.completions);
+    entry.kept = (route.to_tell.as_ref()).map(|plugins| Kept::new(plugins, &worker.completions));
 
     let passed = pass(context, route, 0, exchange, body, upgradable, entry).await;
     let (mut exchange, mut response) = passed;

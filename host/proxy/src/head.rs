@@ -90,10 +90,10 @@ pub(crate) fn receive(
 
 impl Received {
     /// The facts of the exchange, once its route is known.
-    pub(crate) fn facts(self, peer: &Peer, route: Arc<str>) -> Facts {
+    pub(crate) fn facts(self, peer: &Peer, listener: Arc<str>, route: Arc<str>) -> Facts {
         Facts {
             id: self.id,
-            listener: peer.listener.clone(),
+            listener,
             route,
             peer: peer.address,
             client: self.client,
@@ -164,7 +164,7 @@ fn authority(parts: &mut request::Parts) -> Result<Arc<str>, Failure> {
     };
     if authority.is_empty() {
         parts.headers.remove(header::HOST);
-    } else {
+    } else if *authority != *host {
         let value =
             HeaderValue::from_str(&authority).expect("a checked authority is visible ASCII");
         parts.headers.insert(header::HOST, value);
@@ -304,43 +304,55 @@ fn forwarded(
     trusted: bool,
     sent_authority: Arc<str>,
 ) -> Result<(IpAddr, Scheme, Arc<str>), Failure> {
-    let mut client = peer.address.ip();
-    let mut scheme = Scheme::Http;
-    let mut authority = sent_authority;
-    let mut chain = String::new();
-    if trusted {
-        // Only what the trusted proxy itself added counts: what stands before it anybody can have written.
-        let last = tokens(headers, &X_FORWARDED_FOR).last();
-        client = last.and_then(address).unwrap_or(client);
-        if tokens(headers, &X_FORWARDED_PROTO)
-            .last()
-            .is_some_and(|text| text.eq_ignore_ascii_case("https"))
-        {
-            scheme = Scheme::Https;
-        }
-        if let Some(host) = tokens(headers, &X_FORWARDED_HOST).last() {
-            if !is_authority(host) {
-                return Err(Failure::bad_request(
-                    "X-Forwarded-Host of a trusted proxy is no host and port",
-                ));
-            }
-            authority = host.into();
-        }
-        for hop in tokens(headers, &X_FORWARDED_FOR) {
-            chain.push_str(hop);
-            chain.push_str(", ");
-        }
-    } else {
+    if !trusted {
         headers.remove(header::FORWARDED);
+        headers.insert(X_FORWARDED_FOR, peer.forwarded_for.clone());
+        headers.insert(X_FORWARDED_PROTO, scheme_value(Scheme::Http));
+        match headers.get(header::HOST).cloned() {
+            Some(host) => drop(headers.insert(X_FORWARDED_HOST, host)),
+            None => drop(headers.remove(X_FORWARDED_HOST)),
+        }
+        return Ok((peer.address.ip(), Scheme::Http, sent_authority));
+    }
+    // Only what the trusted proxy itself added counts: what stands before it anybody can have written.
+    let last = tokens(headers, &X_FORWARDED_FOR).last();
+    let client = last.and_then(address).unwrap_or(peer.address.ip());
+    let mut scheme = Scheme::Http;
+    if tokens(headers, &X_FORWARDED_PROTO)
+        .last()
+        .is_some_and(|text| text.eq_ignore_ascii_case("https"))
+    {
+        scheme = Scheme::Https;
+    }
+    let mut authority = sent_authority;
+    if let Some(host) = tokens(headers, &X_FORWARDED_HOST).last() {
+        if !is_authority(host) {
+            return Err(Failure::bad_request(
+                "X-Forwarded-Host of a trusted proxy is no host and port",
+            ));
+        }
+        authority = host.into();
+    }
+    let mut chain = String::new();
+    for hop in tokens(headers, &X_FORWARDED_FOR) {
+        chain.push_str(hop);
+        chain.push_str(", ");
     }
     write!(chain, "{}", peer.address.ip()).expect("a String takes everything");
     set(headers, X_FORWARDED_FOR, &chain);
-    set(headers, X_FORWARDED_PROTO, scheme.as_str());
+    headers.insert(X_FORWARDED_PROTO, scheme_value(scheme));
     match authority.is_empty() {
         true => drop(headers.remove(X_FORWARDED_HOST)),
         false => set(headers, X_FORWARDED_HOST, &authority),
     }
     Ok((client, scheme, authority))
+}
+
+fn scheme_value(scheme: Scheme) -> HeaderValue {
+    HeaderValue::from_static(match scheme {
+        Scheme::Http => "http",
+        Scheme::Https => "https",
+    })
 }
 
 /// Some proxies add the port.
@@ -375,10 +387,7 @@ mod tests {
     }
 
     fn receive_from(parts: &mut request::Parts, trusted: bool) -> Result<Received, Failure> {
-        let peer = Peer {
-            address: "192.0.2.7:1".parse().expect("an address"),
-            listener: "main".into(),
-        };
+        let peer = Peer::new("192.0.2.7:1".parse().expect("an address"));
         let trusted: Vec<IpNet> = trusted
             .then(|| "192.0.2.0/24".parse().expect("a net"))
             .into_iter()

@@ -28,6 +28,7 @@ mod listener;
 
 mod connection;
 mod framing;
+mod seldom;
 
 mod exchange;
 

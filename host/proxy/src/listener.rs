@@ -11,8 +11,8 @@ use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use tokio::net::TcpStream;
 use tokio::sync::{Semaphore, watch};
 
-use crate::config::{Listener, ListenerLimits};
-use crate::connection::{self, Context, Peer};
+use crate::config::Listener;
+use crate::connection::{self, Context};
 use crate::worker::{StopRequested, Worker};
 
 /// Connections that wait in the kernel to be accepted, for each worker; the kernel caps it (`somaxconn`).
@@ -98,8 +98,8 @@ fn socket(address: SocketAddr, shared: bool) -> io::Result<Socket> {
 /// A listener on this worker, and what its connections are served with now.
 #[derive(Debug)]
 pub(crate) struct WorkerListener {
-    /// The worker's part of the newest generation that has this listener, and the listener's index in it.
-    serving: RefCell<(Rc<Worker>, usize)>,
+    /// Of the newest generation that has this listener.
+    context: RefCell<Rc<Context>>,
     closed: watch::Sender<bool>,
 }
 
@@ -112,7 +112,7 @@ impl WorkerListener {
         permits: Arc<Semaphore>,
     ) -> Rc<Self> {
         let listener = Rc::new(Self {
-            serving: RefCell::new((worker.clone(), index)),
+            context: RefCell::new(Rc::new(Context::new(worker.clone(), index))),
             closed: watch::Sender::new(false),
         });
         worker
@@ -123,7 +123,7 @@ impl WorkerListener {
 
     /// Serves the requests that come from now on with another generation.
     pub(crate) fn serve_with(&self, worker: Rc<Worker>, index: usize) {
-        self.serving.replace((worker, index));
+        self.context.replace(Rc::new(Context::new(worker, index)));
     }
 
     /// Accepts nothing more. Idle connections are closed, the others when their exchange has ended.
@@ -131,39 +131,15 @@ impl WorkerListener {
         self.closed.send_replace(true);
     }
 
-    fn serving(&self) -> (Rc<Worker>, usize) {
-        self.serving.borrow().clone()
-    }
-
-    fn name(&self) -> Arc<str> {
-        let (worker, index) = self.serving();
-        worker.listener(index).name.clone()
-    }
-
-    pub(crate) fn limits(&self) -> ListenerLimits {
-        let (worker, index) = self.serving();
-        worker.listener(index).limits.clone()
-    }
-
-    /// For a request of this peer that has come now.
-    pub(crate) fn context(&self, address: SocketAddr) -> Context {
-        let (worker, index) = self.serving();
-        let config = worker.listener(index);
-        Context {
-            peer: Peer {
-                address,
-                listener: config.name.clone(),
-            },
-            listener: index,
-            limits: config.limits.clone(),
-            worker,
-        }
+    /// For a request that has come now.
+    pub(crate) fn context(&self) -> Rc<Context> {
+        self.context.borrow().clone()
     }
 
     /// Tells when the listener closes or the server stops.
     pub(crate) fn end_requested(&self) -> EndRequested {
         EndRequested {
-            stop: self.serving().0.tasks.stop_requested(),
+            stop: self.context().worker.tasks.stop_requested(),
             closed: self.closed.subscribe(),
         }
     }
@@ -199,7 +175,7 @@ pub(crate) async fn accept(
     socket: TcpListener,
     permits: Arc<Semaphore>,
 ) {
-    let name = listener.name();
+    let name = listener.context().name.clone();
     let mut stop = listener.end_requested();
     let socket = match tokio::net::TcpListener::from_std(socket) {
         Ok(socket) => socket,
@@ -225,7 +201,7 @@ pub(crate) async fn accept(
             continue;
         }
         let connection = connection::serve(listener.clone(), address, stream, permit);
-        listener.serving().0.tasks.spawn(connection);
+        listener.context().worker.tasks.spawn(connection);
     }
 }
 

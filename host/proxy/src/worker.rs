@@ -9,14 +9,14 @@ use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::runtime::LocalOptions;
 use tokio::sync::{Notify, Semaphore, mpsc, oneshot, watch};
-use tokio::task::LocalSet;
 use witgate_runtime::wasi_http::{HttpPlugin, WorkerHttpPlugin};
 use witgate_runtime::{StartError, WorkerPlugin};
 
 use crate::body::Body;
 use crate::chain::Link;
-use crate::completion::Completions;
+use crate::completion::{self, Completions, ToTell};
 use crate::config::{Destination, Listener, Server, Websocket};
 use crate::generation::Generation;
 use crate::health;
@@ -51,6 +51,8 @@ pub(crate) struct WorkerRoute {
     chain: Vec<Link>,
     /// Each middleware with the hook plugins behind it.
     behind: Vec<(Rc<WorkerHttpPlugin>, Vec<Link>)>,
+    /// Who is told of the end of its exchanges; `None` without plugins.
+    pub(crate) to_tell: Option<ToTell>,
     pub(crate) component: Option<Rc<WorkerHttpPlugin>>,
     pub(crate) destination: Destination,
     pub(crate) upstream: Option<Rc<WorkerUpstream>>,
@@ -72,12 +74,6 @@ impl WorkerRoute {
         let between = self.behind[..at].iter().map(|(_, links)| links.len());
         let before = self.chain.len() + between.sum::<usize>();
         (before, &self.behind[at].1, next)
-    }
-
-    /// All hook plugins of the chain, in their order.
-    pub(crate) fn links(&self) -> impl Iterator<Item = &Link> {
-        let behind = self.behind.iter().flat_map(|(_, links)| links);
-        self.chain.iter().chain(behind)
     }
 }
 
@@ -132,12 +128,12 @@ const SWEEP: Duration = Duration::from_secs(10);
 pub(crate) fn run(start: Start, ready: impl FnOnce(Result<(), String>)) {
     let runtime = match tokio::runtime::Builder::new_current_thread()
         .enable_all()
-        .build()
+        .build_local(LocalOptions::default())
     {
         Ok(runtime) => runtime,
         Err(error) => return ready(Err(format!("no event loop: {error}"))),
     };
-    LocalSet::new().block_on(&runtime, serve(start, ready));
+    runtime.block_on(serve(start, ready));
     // A plugin's call on a file that hangs must not hold up the end: nobody waits for its outcome any more.
     runtime.shutdown_background();
 }
@@ -333,15 +329,20 @@ fn routes(
         let mut parts = names.split(|name| http_plugins.contains_key(name));
         let first = parts.next().unwrap_or_default();
         let middleware = names.iter().filter_map(|name| http_plugins.get(name));
-        let links = |part: &[Arc<str>]| part.iter().filter_map(link).collect();
-        let behind = middleware.cloned().zip(parts.map(links)).collect();
+        let links = |part: &[Arc<str>]| part.iter().filter_map(link).collect::<Vec<_>>();
+        let behind: Vec<_> = middleware.cloned().zip(parts.map(links)).collect();
         (links(first), behind)
     };
     let route = |(route, upgrades): (&crate::config::Route, &Arc<UpgradeLimits>)| {
         let (chain, behind) = divide(&route.plugins);
+        // All hook plugins of the chain, in their order.
+        let links = chain
+            .iter()
+            .chain(behind.iter().flat_map(|(_, links)| links));
         WorkerRoute {
             name: route.name.clone(),
             strip_prefix: route.strip_prefix.clone(),
+            to_tell: completion::to_tell(links),
             chain,
             behind,
             component: match &route.destination {
@@ -476,7 +477,19 @@ impl Ids {
     fn next(&self) -> Arc<str> {
         let count = self.count.get();
         self.count.set(count + 1);
-        format!("{:016x}{count:016x}", self.random).into()
+        let mut digits = [0; 32];
+        hex(self.random, &mut digits[..16]);
+        hex(count, &mut digits[16..]);
+        str::from_utf8(&digits)
+            .expect("hex digits are ASCII")
+            .into()
+    }
+}
+
+/// Every request gets an id, and `format!` would take longer than all else about it.
+fn hex(number: u64, digits: &mut [u8]) {
+    for (at, digit) in digits.iter_mut().rev().enumerate() {
+        *digit = b"0123456789abcdef"[(number >> (4 * at)) as usize & 0xf];
     }
 }
 
@@ -546,5 +559,20 @@ pub(crate) struct StopRequested(watch::Receiver<Phase>);
 impl StopRequested {
     pub(crate) async fn requested(&mut self) {
         wait_for(&mut self.0, Phase::Drain).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_is_what_the_worker_drew_and_a_count_in_hex_digits() {
+        let ids = Ids {
+            random: 0x0123_4567_89ab_cdef,
+            count: Cell::new(0xff),
+        };
+        assert_eq!(&*ids.next(), "0123456789abcdef00000000000000ff");
+        assert_eq!(&*ids.next(), "0123456789abcdef0000000000000100");
     }
 }
