@@ -5,14 +5,17 @@
 //! Otherwise bytes are bytes.
 
 use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::Request;
 use hyper::body::Incoming;
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
+use tokio::sync::OwnedSemaphorePermit;
 
 use crate::access::{Entry, Outcome};
 use crate::body::Progress;
@@ -74,11 +77,14 @@ pub(crate) async fn run(
     let cut = "the tunnel was cut off by a stop";
     entry.outcome = Outcome::Failed(Side::Host.as_str(), cut.into());
     let tunnelled = match tokio::try_join!(client, upstream) {
-        Ok((client, upstream)) => {
-            entry.log_upgrade();
-            let counts = [&*entry.received, &entry.sent];
-            splice(client, upstream, counts, messages, websocket).await
-        }
+        Ok((client, upstream)) => match Ends::of(client, upstream) {
+            Ok((ends, early)) => {
+                entry.log_upgrade();
+                let counts = [&*entry.received, &entry.sent];
+                relay(ends, early, counts, messages, websocket).await
+            }
+            Err(broken) => Err(broken),
+        },
         Err(error) => Err(Broken {
             side: Side::Client,
             reason: error.to_string(),
@@ -114,59 +120,99 @@ impl End {
     }
 }
 
-async fn splice(
-    client: Upgraded,
-    upstream: Upgraded,
-    [received, sent]: [&Progress; 2],
+/// Both sockets, and the client's place among the connections of its listener.
+struct Ends {
+    client: End,
+    upstream: End,
+    _held_to_the_end: OwnedSemaphorePermit,
+}
+
+/// What had been read of what follows the heads: from the client, from the upstream.
+type Early = [Bytes; 2];
+
+impl Ends {
+    fn of(client: Upgraded, upstream: Upgraded) -> Result<(Self, Early), Broken> {
+        let (Ok(client), Ok(upstream)) = (
+            client.downcast::<TokioIo<Tracked>>(),
+            upstream.downcast::<TokioIo<TcpStream>>(),
+        ) else {
+            let reason = "the connection is of an unexpected kind".into();
+            return Err(Broken {
+                side: Side::Host,
+                reason,
+            });
+        };
+        let (stream, permit) = client.io.into_inner().into_parts();
+        let ends = Self {
+            client: End {
+                side: Side::Client,
+                stream,
+            },
+            upstream: End {
+                side: Side::Upstream,
+                stream: upstream.io.into_inner(),
+            },
+            _held_to_the_end: permit,
+        };
+        // Copied, since each is a part of the buffer that its head was read into, which would stay as long as the tunnel.
+        let early = [client.read_buf, upstream.read_buf].map(|b| Bytes::copy_from_slice(&b));
+        Ok((ends, early))
+    }
+}
+
+type Relay<'a> = Pin<Box<dyn Future<Output = Result<(), Broken>> + 'a>>;
+
+/// Each kind of tunnel in a box of its own, so that one which only moves bytes takes no room for the others: it may be
+/// idle for days.
+fn relay<'a>(
+    ends: Ends,
+    early: Early,
+    counts: [&'a Progress; 2],
     messages: MessageChain,
     websocket: Option<Websocket>,
+) -> Relay<'a> {
+    match websocket {
+        _ if !messages.is_empty() => Box::pin(async move {
+            let Ends {
+                client,
+                upstream,
+                _held_to_the_end,
+            } = ends;
+            let early = [&*early[0], &*early[1]];
+            inspect::run([client, upstream], early, counts, messages, websocket).await
+        }),
+        Some(limits) => Box::pin(watch(ends, early, counts, limits)),
+        None => Box::pin(move_bytes(ends, early, counts)),
+    }
+}
+
+async fn watch(
+    ends: Ends,
+    [early_up, early_down]: Early,
+    [received, sent]: [&Progress; 2],
+    limits: Websocket,
 ) -> Result<(), Broken> {
-    let (Ok(client), Ok(upstream)) = (
-        client.downcast::<TokioIo<Tracked>>(),
-        upstream.downcast::<TokioIo<TcpStream>>(),
-    ) else {
-        let reason = "the connection is of an unexpected kind".into();
-        return Err(Broken {
-            side: Side::Host,
-            reason,
-        });
-    };
-    let (early_up, early_down) = (client.read_buf, upstream.read_buf);
-    let (stream, _held_to_the_end) = client.io.into_inner().into_parts();
-    let client = End {
-        side: Side::Client,
-        stream,
-    };
-    let upstream = End {
-        side: Side::Upstream,
-        stream: upstream.io.into_inner(),
-    };
-    if !messages.is_empty() {
-        let (ends, early) = ([client, upstream], [&*early_up, &*early_down]);
-        return inspect::run(ends, early, [received, sent], messages, websocket).await;
+    let (client, upstream) = (&ends.client, &ends.upstream);
+    watched::prepare(client);
+    let (liveness, mark) = (liveness::Liveness::new(limits), ping::Mark::random());
+    let up = watched::up(client, upstream, &early_up, received, &liveness, mark);
+    let down = watched::down(upstream, client, &early_down, sent, &liveness, mark);
+    tokio::select! {
+        // The watch comes last, so that what has arrived by now is heard before anybody is judged.
+        biased;
+        ended = both_ways(up, down) => ended,
+        broken = liveness.watch() => Err(broken),
     }
-    if let Some(limits) = websocket {
-        watched::prepare(&client);
-        let (liveness, mark) = (liveness::Liveness::new(limits), ping::Mark::random());
-        let up = watched::up(&client, &upstream, &early_up, received, &liveness, mark);
-        let down = watched::down(&upstream, &client, &early_down, sent, &liveness, mark);
-        return tokio::select! {
-            // The watch comes last, so that what has arrived by now is heard before anybody is judged.
-            biased;
-            ended = both_ways(up, down) => ended,
-            broken = liveness.watch() => Err(broken),
-        };
-    }
-    let up = async {
-        received.add(early_up.len() as u64);
-        splice::write(&upstream, &early_up, || {}).await?;
-        splice::pump(&client, &upstream, received).await
-    };
-    let down = async {
-        sent.add(early_down.len() as u64);
-        splice::write(&client, &early_down, || {}).await?;
-        splice::pump(&upstream, &client, sent).await
-    };
+}
+
+async fn move_bytes(
+    ends: Ends,
+    [early_up, early_down]: Early,
+    [received, sent]: [&Progress; 2],
+) -> Result<(), Broken> {
+    let (client, upstream) = (&ends.client, &ends.upstream);
+    let up = splice::one_way(client, upstream, early_up, received);
+    let down = splice::one_way(upstream, client, early_down, sent);
     both_ways(up, down).await
 }
 

@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::io;
 use std::net::Shutdown;
 
+use bytes::Bytes;
 use socket2::SockRef;
 
 use super::{Broken, End};
@@ -25,8 +26,16 @@ pub(super) enum Relayed {
     End,
 }
 
-/// Moves bytes one way until the sender has ended, and passes the end on.
-pub(super) async fn pump(from: &End, to: &End, count: &Progress) -> Result<(), Broken> {
+/// Moves bytes one way until the sender has ended, and passes the end on. `early` was read before.
+pub(super) async fn one_way(
+    from: &End,
+    to: &End,
+    early: Bytes,
+    count: &Progress,
+) -> Result<(), Broken> {
+    count.add(early.len() as u64);
+    write(to, &early, || {}).await?;
+    drop(early);
     loop {
         // Two quick peers would otherwise never let go of the worker.
         tokio::task::consume_budget().await;
