@@ -1,7 +1,10 @@
 //! Promise: bodies stream. What one side has sent the other side has, before the rest is written.
 
+use std::io::{Read, Write};
+use std::net::TcpListener;
 use std::sync::Mutex;
 use std::sync::mpsc;
+use std::thread;
 
 use witgate_tests::upstream::response;
 use witgate_tests::wait::PATIENCE;
@@ -152,4 +155,49 @@ fn a_response_may_end_before_the_request_has() {
 
     let answer = client.read_response();
     assert_eq!((answer.status(), answer.text()), (413, "no"));
+}
+
+#[test]
+fn a_client_that_does_not_read_its_response_yet_can_send_its_whole_request() {
+    const REQUEST: usize = 8 << 20;
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = listener.local_addr().expect("it is bound");
+    let (received, whole) = mpsc::channel();
+    thread::spawn(move || {
+        let (mut stream, _) = listener.accept().expect("the proxy connects");
+        let mut response = stream.try_clone().expect("a second handle");
+        let mut buffer = vec![0; 64 << 10];
+        let mut left = REQUEST;
+        // No response before its request.
+        let mut answer = Some(move || {
+            let head = "HTTP/1.1 200 OK\r\nContent-Length: 1000000000\r\n\r\n";
+            let mut written = response.write_all(head.as_bytes());
+            // More than anybody buffers; ends when the proxy does.
+            while written.is_ok() {
+                written = response.write_all(&[b'r'; 64 << 10]);
+            }
+        });
+        while left > 0 {
+            let length = stream.read(&mut buffer).expect("the request goes on");
+            if let Some(answer) = answer.take() {
+                thread::spawn(answer);
+            }
+            left = left.saturating_sub(buffer[..length].iter().filter(|b| **b == b'!').count());
+        }
+        received.send(()).expect("the test waits");
+    });
+    let witgate = Witgate::start(&config::relay(address));
+    let mut client = witgate.connect("main");
+    let sending = thread::spawn(move || {
+        client.send(format!(
+            "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {REQUEST}\r\n\r\n"
+        ));
+        client.send(vec![b'!'; REQUEST]);
+        client
+    });
+
+    whole
+        .recv_timeout(PATIENCE)
+        .expect("the whole request arrives although nobody reads the response");
+    drop(sending.join());
 }

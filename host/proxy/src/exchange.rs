@@ -1,4 +1,7 @@
 //! The life of a request, read from top to bottom. The drawing in the crate's documentation is of [`live`].
+//!
+//! Stages that not every exchange comes to are boxed: what they take would otherwise be part of every exchange, which is
+//! moved when it begins, and of every connection, which keeps room for one.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -148,7 +151,7 @@ async fn live(
     {
         let (_, chain, _) = route.part(0);
         let asked;
-        (exchange, asked) = messages::ask(chain, exchange, granted).await;
+        (exchange, asked) = Box::pin(messages::ask(chain, exchange, granted)).await;
         match asked {
             Ok(asked) => *messages = asked,
             Err(failure) => response = Err(failure),
@@ -175,7 +178,10 @@ async fn pass(
     let kept = kept.as_deref();
 
     // The chain forward, and what it leads to.
-    let (mut exchange, mut body, forward) = chain::forward(chain, exchange, body).await;
+    let (mut exchange, mut body, forward) = match chain {
+        [] => (exchange, body, Forward::Passed),
+        _ => Box::pin(chain::forward(chain, exchange, body)).await,
+    };
     if let Some(kept) = kept {
         kept.tell_first(links_before + forward.told(chain));
     }
@@ -201,7 +207,7 @@ async fn pass(
                 )
             };
             let called = standard::through(middleware, &mut exchange, &mut body, context, rest);
-            let called = called.await;
+            let called = Box::pin(called).await;
             if called
                 .as_ref()
                 .is_ok_and(|made| !made.status().is_server_error())
@@ -225,7 +231,10 @@ async fn pass(
     let response = response.unwrap_or_else(|failure| fail(entry, &failure));
 
     // The chain back.
-    chain::back(&chain[..passed], exchange, response, kept).await
+    match &chain[..passed] {
+        [] => (exchange, Ok(response)),
+        passed => Box::pin(chain::back(passed, exchange, response, kept)).await,
+    }
 }
 
 /// The end of the chain: an upstream, a component, a fixed reply, or nobody. Takes the body if it is wanted.
@@ -238,7 +247,7 @@ async fn arrive(
     entry: &mut Entry,
 ) -> Result<Response<Body>, Failure> {
     if let Some(component) = &route.component {
-        return standard::handle(component, exchange, body, context).await;
+        return Box::pin(standard::handle(component, exchange, body, context)).await;
     }
     let upstream = match (&route.destination, &route.upstream) {
         (Destination::Reply(fixed), _) => return Ok(reply::fixed(fixed)),

@@ -196,7 +196,7 @@ impl WorkerUpstream {
                     Err(Attempt::Stale(failure) | Attempt::Failed(failure)) => return Err(failure),
                 }
             }
-            let connection = match self.connect(at).await {
+            let connection = match Box::pin(self.connect(at)).await {
                 Ok(connection) => connection,
                 Err(failure) => {
                     last = failure;

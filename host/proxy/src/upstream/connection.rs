@@ -46,7 +46,7 @@ impl std::fmt::Debug for Connection {
 pub(super) enum Unanswered {
     /// Within the time for it.
     InTime,
-    Broken(TrySendError<Request<Body>>),
+    Broken(Box<TrySendError<Request<Body>>>),
 }
 
 impl Connection {
@@ -83,7 +83,7 @@ impl Connection {
         poll_fn(|cx| {
             self.drive(cx);
             if let Poll::Ready(sent) = sending.as_mut().poll(cx) {
-                return Poll::Ready(sent.map_err(Unanswered::Broken));
+                return Poll::Ready(sent.map_err(|error| Unanswered::Broken(Box::new(error))));
             }
             while self.alarm.poll_at(cx, end).is_ready() {
                 if progress.bytes() == moved && !progress.is_waiting() {
