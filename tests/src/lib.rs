@@ -19,6 +19,7 @@ pub mod port;
 pub mod process;
 pub mod redis;
 pub mod site;
+pub mod tls;
 pub mod upstream;
 pub mod wait;
 pub mod wasi_http;

@@ -1,4 +1,4 @@
-//! nginx in front of the proxy, ending TLS, with a certificate of its own making.
+//! nginx, ending TLS, with certificates of the test's own making.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,6 +8,7 @@ use tempfile::TempDir;
 
 use crate::port;
 use crate::process::Process;
+use crate::tls::Certificates;
 use crate::wait::{PATIENCE, within};
 
 /// A running nginx. Dropping it stops it.
@@ -15,7 +16,8 @@ use crate::wait::{PATIENCE, within};
 pub struct Nginx {
     // Ended before the directory goes.
     _process: Process,
-    directory: TempDir,
+    _directory: TempDir,
+    certificates: Certificates,
     port: u16,
 }
 
@@ -30,9 +32,14 @@ impl Nginx {
     #[track_caller]
     pub fn start(host_names: &[&str], location: &str) -> Self {
         let directory = TempDir::new().expect("the temporary directory can be written");
-        certify(directory.path(), host_names);
+        let names: Vec<_> = host_names
+            .iter()
+            .map(|name| format!("DNS:{name}"))
+            .collect();
+        let names: Vec<_> = names.iter().map(String::as_str).collect();
+        let certificates = Certificates::new(&names);
         let port = port::unused();
-        let config = configuration(directory.path(), port, location);
+        let config = configuration(directory.path(), certificates.directory(), port, location);
         let file = directory.path().join("nginx.conf");
         fs::write(&file, config).expect("the directory is ours");
         let mut command = Command::new(binary());
@@ -45,7 +52,8 @@ impl Nginx {
         assert!(listening.is_some(), "nginx does not listen:\n{process}");
         Self {
             _process: process,
-            directory,
+            _directory: directory,
+            certificates,
             port,
         }
     }
@@ -56,10 +64,10 @@ impl Nginx {
         self.port
     }
 
-    /// The certificate, which clients have to trust.
+    /// The certificate of the authority, which clients have to trust.
     #[must_use]
-    pub fn certificate(&self) -> PathBuf {
-        self.directory.path().join("certificate.pem")
+    pub fn ca(&self) -> PathBuf {
+        self.certificates.ca()
     }
 }
 
@@ -70,39 +78,8 @@ fn binary() -> &'static str {
     found.expect("nginx is not installed: run `scripts/setup.sh test` first")
 }
 
-#[track_caller]
-fn certify(directory: &Path, host_names: &[&str]) {
-    let names: Vec<String> = host_names
-        .iter()
-        .map(|name| format!("DNS:{name}"))
-        .collect();
-    let names = format!("subjectAltName={}", names.join(","));
-    let mut command = Command::new("openssl");
-    command.current_dir(directory).args([
-        "req",
-        "-x509",
-        "-newkey",
-        "ec",
-        "-pkeyopt",
-        "ec_paramgen_curve:prime256v1",
-        "-nodes",
-        "-days",
-        "2",
-        "-subj",
-        "/CN=witgate test",
-        "-addext",
-        &names,
-        "-keyout",
-        "key.pem",
-        "-out",
-        "certificate.pem",
-    ]);
-    let ended = Process::start("openssl", command).wait(PATIENCE);
-    assert!(ended.status.success(), "{}", ended.output());
-}
-
-fn configuration(directory: &Path, port: u16, location: &str) -> String {
-    let directory = directory.display();
+fn configuration(directory: &Path, certificates: &Path, port: u16, location: &str) -> String {
+    let (directory, certificates) = (directory.display(), certificates.display());
     let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
         .iter()
         .map(|kind| format!("    {kind}_temp_path {directory}/{kind};\n"))
@@ -115,8 +92,8 @@ fn configuration(directory: &Path, port: u16, location: &str) -> String {
              map $http_upgrade $connection_upgrade {{ default upgrade; '' close; }}\n\
              server {{\n\
                  listen {port} ssl;\n\
-                 ssl_certificate {directory}/certificate.pem;\n\
-                 ssl_certificate_key {directory}/key.pem;\n\
+                 ssl_certificate {certificates}/certificate.pem;\n\
+                 ssl_certificate_key {certificates}/key.pem;\n\
          {location}\n\
              }}\n\
          }}\n"

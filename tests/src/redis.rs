@@ -7,6 +7,7 @@ use tempfile::TempDir;
 
 use crate::port;
 use crate::process::Process;
+use crate::tls::Certificates;
 use crate::wait::{PATIENCE, within};
 
 /// A Redis server that keeps nothing. Dropping it stops it.
@@ -16,6 +17,7 @@ pub struct Redis {
     directory: TempDir,
     port: u16,
     password: Option<String>,
+    certificates: Option<Certificates>,
 }
 
 impl Redis {
@@ -27,7 +29,7 @@ impl Redis {
     #[must_use]
     #[track_caller]
     pub fn start() -> Self {
-        Self::with(None)
+        Self::with(None, None)
     }
 
     /// Starts one that asks for a password.
@@ -38,17 +40,29 @@ impl Redis {
     #[must_use]
     #[track_caller]
     pub fn asking_for(password: &str) -> Self {
-        Self::with(Some(password.to_owned()))
+        Self::with(Some(password.to_owned()), None)
+    }
+
+    /// Starts one that speaks TLS and nothing else.
+    ///
+    /// # Panics
+    ///
+    /// As [`start`](Self::start).
+    #[must_use]
+    #[track_caller]
+    pub fn by_tls(certificates: Certificates) -> Self {
+        Self::with(None, Some(certificates))
     }
 
     #[track_caller]
-    fn with(password: Option<String>) -> Self {
+    fn with(password: Option<String>, certificates: Option<Certificates>) -> Self {
         let directory = TempDir::new().expect("the temporary directory can be written");
         let mut redis = Self {
             process: None,
             directory,
             port: port::unused(),
             password,
+            certificates,
         };
         redis.begin();
         redis
@@ -63,8 +77,19 @@ impl Redis {
     pub fn begin(&mut self) {
         let mut command = Command::new("redis-server");
         command.current_dir(self.directory.path());
-        command.args(["--port", &self.port.to_string(), "--bind", "127.0.0.1"]);
-        command.args(["--save", "", "--appendonly", "no"]);
+        let port = self.port.to_string();
+        command.args(["--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]);
+        match &self.certificates {
+            None => command.args(["--port", &port]),
+            Some(certificates) => {
+                let file = |name| certificates.directory().join(name);
+                command.args(["--port", "0", "--tls-port", &port]);
+                command.args(["--tls-auth-clients", "no"]);
+                command.arg("--tls-ca-cert-file").arg(file("ca.pem"));
+                command.arg("--tls-cert-file").arg(file("certificate.pem"));
+                command.arg("--tls-key-file").arg(file("key.pem"))
+            }
+        };
         if let Some(password) = &self.password {
             command.args(["--requirepass", password]);
         }
@@ -86,9 +111,10 @@ impl Redis {
         }
     }
 
-    /// `redis://127.0.0.1:PORT`
+    /// `redis://127.0.0.1:PORT`, or `rediss://…`.
     #[must_use]
     pub fn url(&self) -> String {
-        format!("redis://127.0.0.1:{}", self.port)
+        let tls = if self.certificates.is_some() { "s" } else { "" };
+        format!("redis{tls}://127.0.0.1:{}", self.port)
     }
 }

@@ -72,7 +72,7 @@ fn url_told_to(name: &str, nginx: &Nginx) -> String {
             "*",
             "--cacert",
         ])
-        .arg(nginx.certificate())
+        .arg(nginx.ca())
         .args(["--resolve", &format!("{name}:{port}:127.0.0.1")])
         .args(["--header", &format!("Authorization: Bearer {TOKEN}")])
         .arg(format!("https://{name}:{port}/chrome/json/version"));
@@ -117,7 +117,7 @@ fn real_clients_connect_by_https_and_wss_under_a_prefix_by_any_name() {
     ];
     for (number, (script, url)) in urls.iter().enumerate() {
         let site = site.origin(&format!("s{number}"));
-        let seen = clients::node_trusting(&nginx.certificate(), script, &[url, "sign-in", &site]);
+        let seen = clients::node_trusting(&nginx.ca(), script, &[url, "sign-in", &site]);
         assert_eq!(seen["who"], SIGNED_IN, "{script} {url}: {seen}");
     }
 }

@@ -14,6 +14,7 @@ use witgate_build::Build;
 use witgate_tests::config::through;
 use witgate_tests::http::{self, Connection};
 use witgate_tests::redis::Redis;
+use witgate_tests::tls::Certificates;
 use witgate_tests::upstream::response;
 use witgate_tests::witgate::Setup;
 use witgate_tests::{Upstream, Witgate, eventually};
@@ -206,6 +207,28 @@ fn a_store_on_another_machine_that_goes_is_an_error_value_and_comes_back() {
     });
     let ended = witgate.stop();
     assert!(!ended.output().contains("s3cret"), "{}", ended.output());
+}
+
+#[test]
+fn a_store_on_another_machine_by_tls_has_to_show_its_certificate() {
+    let certificates = Certificates::new(&["IP:127.0.0.1"]);
+    let ca = certificates.ca();
+    let others = Certificates::new(&["IP:127.0.0.1"]);
+    let redis = Redis::by_tls(certificates);
+    let url = redis.url();
+    let table = |ca: &str| {
+        let store = format!("kind = \"redis\"\nurl = {url:?}\n{ca}\ntimeout = \"20s\"\n");
+        config(&(both("keyvalue = {}") + "[keyvalue.default]\n" + &store))
+    };
+
+    let text = table(&format!("ca = {ca:?}"));
+    let witgate = setup().start(&text);
+    count(&witgate, "requests");
+
+    let setup = setup().env("SSL_CERT_DIR", "");
+    let witgate = setup.env("SSL_CERT_FILE", others.ca()).start(&table(""));
+    let outcome = order(&witgate, "get requests");
+    assert!(outcome.starts_with("Unavailable: "), "{outcome}");
 }
 
 #[test]

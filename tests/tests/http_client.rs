@@ -1,16 +1,18 @@
 //! Promise: a plugin may send requests to the origins that it was granted and to no other, and whoever waits for an
 //! answer holds up nobody else.
 
-use std::env;
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, Instant};
+use std::{env, fs};
 
 use witgate_build::Build;
 use witgate_tests::http::{Connection, Message};
+use witgate_tests::nginx::Nginx;
+use witgate_tests::tls::Certificates;
 use witgate_tests::upstream::response;
-use witgate_tests::witgate::Setup;
+use witgate_tests::witgate::{LogLine, Setup};
 use witgate_tests::{Upstream, Witgate, config, eventually, port};
 
 /// How long a hook may run. Less than the tests below make it wait, and more than a busy machine takes to run it.
@@ -33,6 +35,7 @@ fn component() -> &'static [u8] {
 /// The guest in front of an upstream that says hello.
 struct Proxy {
     witgate: Witgate,
+    config: String,
     _upstream: Upstream,
 }
 
@@ -46,13 +49,18 @@ impl Proxy {
     }
 
     fn with(grant: &str) -> Self {
+        Self::in_setup(Setup::new(), grant)
+    }
+
+    fn in_setup(setup: Setup, grant: &str) -> Self {
         let upstream = Upstream::answering(|_| response("200 OK", &[], "hello"));
         let table = format!(
             "\n[plugin.guest]\ncomponent = \"guest.wasm\"\nlimits.deadline = \"{DEADLINE:?}\"\n{grant}\n"
         );
         let text = config::through(&["guest"], upstream.address()) + &table;
         Self {
-            witgate: Setup::new().file("guest.wasm", component()).start(&text),
+            witgate: setup.file("guest.wasm", component()).start(&text),
+            config: text,
             _upstream: upstream,
         }
     }
@@ -179,6 +187,125 @@ fn requests_one_after_the_other_share_a_connection_until_it_is_closed() {
         (origin.open() == 0).then_some(())
     });
     assert_accepted("/", origin.accepted() + 1);
+}
+
+/// nginx that says by which connection a request came, and for which host.
+fn by_tls() -> Nginx {
+    let told = "$ssl_protocol $http_host $connection";
+    Nginx::start(
+        &["localhost"],
+        &format!("location / {{ return 203 {told:?}; }}"),
+    )
+}
+
+#[test]
+fn an_origin_by_https_is_reached_when_its_certificate_is_vouched_for() {
+    let nginx = by_tls();
+    let origin = format!("https://localhost:{}", nginx.port());
+    let grant = |ca: &str| {
+        format!("grant.http-client = {{ origins = [{origin:?}], timeout = \"60s\"{ca} }}")
+    };
+
+    let proxy = Proxy::with(&grant(&format!(", ca = {:?}", nginx.ca())));
+    let first = proxy.outcome(&format!("{origin}/"), &[]);
+    assert!(first.starts_with("203\n"), "{first}");
+    let by_tls_for = format!(" localhost:{} ", nginx.port());
+    let told = first.lines().last().unwrap_or_default();
+    assert!(
+        told.starts_with("TLSv1.") && told.contains(&by_tls_for),
+        "{first}"
+    );
+    // The same connection serves the next request of the same call, as without TLS.
+    let times = proxy.outcome(&format!("{origin}/"), &["x-times: 3"]);
+    assert!(times.starts_with("203\n"), "{times}");
+    // Plain HTTP to the same port is another origin.
+    let plain = origin.replace("https", "http");
+    let refused = proxy.outcome(&plain, &[]);
+    assert!(refused.starts_with("NotGranted\n"), "{refused}");
+
+    // Where nothing else is said, what the system trusts counts.
+    let trusting = |ca: PathBuf| {
+        let setup = Setup::new().env("SSL_CERT_DIR", "");
+        setup.env("SSL_CERT_FILE", ca)
+    };
+    let others = Certificates::new(&["DNS:localhost"]);
+    let proxy = Proxy::in_setup(trusting(others.ca()), &grant(""));
+    let refused = proxy.outcome(&origin, &[]);
+    assert!(refused.starts_with("Connect\n"), "{refused}");
+    assert!(
+        refused.contains("its certificate is not accepted"),
+        "{refused}"
+    );
+    let proxy = Proxy::in_setup(trusting(nginx.ca()), &grant(""));
+    let outcome = proxy.outcome(&origin, &[]);
+    assert!(outcome.starts_with("203\n"), "{outcome}");
+    let nobody = trusting("/no/such/file".into()).file("guest.wasm", component());
+    let report = nobody.run_and_fail(&proxy.config).output();
+    assert!(
+        report.contains("the system trusts no certificate authority"),
+        "{report}"
+    );
+}
+
+#[test]
+fn a_server_with_a_certificate_for_another_name_gets_no_request() {
+    let nginx = by_tls();
+    let origin = format!("https://127.0.0.1:{}", nginx.port());
+    let proxy = Proxy::with(&format!(
+        "grant.http-client = {{ origins = [{origin:?}], timeout = \"60s\", ca = {:?} }}",
+        nginx.ca()
+    ));
+
+    let outcome = proxy.outcome(&origin, &[]);
+
+    assert!(outcome.starts_with("Connect\n"), "{outcome}");
+    assert!(outcome.contains("not valid for name"), "{outcome}");
+}
+
+#[test]
+fn another_authority_in_the_file_is_taken_up_without_a_restart() {
+    let nginx = by_tls();
+    let origin = format!("https://localhost:{}", nginx.port());
+    let others = fs::read(Certificates::new(&["DNS:localhost"]).ca()).expect("it was made");
+    let proxy = Proxy::in_setup(
+        Setup::new().file("ca.pem", others),
+        &format!(
+            "grant.http-client = {{ origins = [{origin:?}], timeout = \"60s\", ca = \"ca.pem\" }}"
+        ),
+    );
+    let refused = proxy.outcome(&origin, &[]);
+    assert!(refused.starts_with("Connect\n"), "{refused}");
+
+    let file = proxy.witgate.setup().path().join("ca.pem");
+    fs::copy(nginx.ca(), file).expect("the test's directory can be written");
+
+    let reloaded = |line: &LogLine| line.message() == "reloaded";
+    proxy.witgate.log_line("the reload", reloaded);
+    let outcome = proxy.outcome(&origin, &[]);
+    assert!(outcome.starts_with("203\n"), "{outcome}");
+}
+
+#[test]
+fn a_server_that_never_shakes_hands_holds_up_nobody_and_is_given_up() {
+    let silent = Upstream::start(|peer| {
+        peer.read_to_end().ok();
+    });
+    let origin = format!("https://{}", silent.address());
+    let certificates = Certificates::new(&["IP:127.0.0.1"]);
+    let proxy = Proxy::with(&format!(
+        "grant.http-client = {{ origins = [{origin:?}], timeout = \"60s\", ca = {:?} }}",
+        certificates.ca()
+    ));
+    let mut waiting = proxy.order(&origin, &["x-timeout: 400"]);
+    eventually("the connection", || (silent.accepted() == 1).then_some(()));
+
+    proxy.assert_serves();
+
+    let answer = waiting.read_response();
+    assert!(answer.text().starts_with("Timeout\n"), "{}", answer.text());
+    eventually("the end of the connection", || {
+        (silent.open() == 0).then_some(())
+    });
 }
 
 #[test]
@@ -379,6 +506,7 @@ fn a_plugin_that_asks_itself_again_and_again_comes_to_an_end_and_holds_up_nobody
         );
     let proxy = Proxy {
         witgate: Setup::new().file("guest.wasm", component()).start(&text),
+        config: text,
         _upstream: upstream,
     };
     let mut client = proxy.order(&format!("http://{origin}/order"), &["x-then: again"]);

@@ -73,13 +73,13 @@ pub(crate) fn read(path: &Path) -> Result<Loaded, Ended> {
 /// known, so that they can be watched even when there is an error in one.
 pub(crate) fn try_read(path: &Path, files: &mut Files) -> Result<(Loaded, Problems), Problems> {
     let document = Document::read(path)?;
-    let secrets = document.files().iter().filter(|file| *file != path);
-    files.secrets.extend(secrets.cloned());
     let reader = document.reader();
     let mut root = reader.root();
     let config = Config::read(&mut root);
     let chrome = root.optional("chrome", chrome::read);
     root.finish();
+    let secrets = document.files().into_iter().filter(|file| *file != path);
+    files.secrets.extend(secrets);
     if let Some(config) = &config {
         files.add_components(config);
     }

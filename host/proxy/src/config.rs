@@ -44,6 +44,7 @@ mod route;
 mod route_check;
 
 mod admin;
+mod authorities;
 mod component;
 mod http_grant;
 mod keyvalue;
@@ -80,6 +81,7 @@ mod corpus;
 #[cfg(test)]
 mod robustness;
 
+pub use authorities::Authorities;
 pub use content::{Change, Contents, Part};
 pub use document::Document;
 pub use location::Location;

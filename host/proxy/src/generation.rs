@@ -15,7 +15,8 @@ use witgate_runtime::{
 };
 
 use crate::components::{Code, Loader, Reread};
-use crate::config::{self, Change, ComponentSource, Config, OnFailure, Part, Problem, Problems};
+use crate::config::{self, Change, ComponentSource, Config, HttpClientGrant, OnFailure, Part};
+use crate::config::{Problem, Problems};
 use crate::file::Mount;
 use crate::grants::{self, Lendable};
 use crate::imports::{self, PluginReport};
@@ -266,9 +267,12 @@ impl Generation {
         let contents = &self.config.contents;
         let store = plugin.grant.keyvalue.as_ref();
         let running = self.components.get(&plugin.name);
+        let old = self.config.plugins.get(&plugin.name);
         store.is_none_or(|grant| self.stores.agree_on(stores, grant.store()))
             && running.is_some_and(|(_, running)| running.is(code))
             && contents.agree_on(&config.contents, Part::Plugin, &plugin.name)
+            // The file of a `ca` may hold something else by now.
+            && old.is_some_and(|old| old.grant.http_client == plugin.grant.http_client)
     }
 
     fn unchanged_upstream(&self, config: &Config, name: &str) -> Option<Arc<Shared>> {
@@ -366,7 +370,7 @@ async fn load(
     .with_isolation(plugin.isolation);
     if let Some(grant) = &plugin.grant.http_client {
         built = built.with_http_client(HttpGrant {
-            client: Arc::new(outbound::Client),
+            client: client(plugin, grant)?,
             origins: grant.origins.clone(),
             timeout: grant.timeout,
             body_size: grant.body_size,
@@ -409,6 +413,19 @@ async fn load(
             )])
         }
     }
+}
+
+/// What sends a plugin's requests.
+fn client(
+    plugin: &config::Plugin,
+    grant: &HttpClientGrant,
+) -> Result<Arc<outbound::Client>, Vec<Problem>> {
+    let new = outbound::Client::new(grant);
+    new.map(Arc::new).map_err(|why| {
+        let key = format!("plugin.{}.grant.http-client", plugin.name);
+        let help = "install the system's certificates, or name a file of some: ca = \"ca.pem\"";
+        vec![Problem::error(plugin.location.clone(), key, why).with_help(help)]
+    })
 }
 
 /// What does not fit between a component and its plugin's grants, or is new about it.

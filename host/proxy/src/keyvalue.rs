@@ -48,7 +48,8 @@ impl Stores {
         let store = |(name, wanted): (&Arc<str>, &crate::config::KeyValueStore)| {
             let running = previous.and_then(|(old, stores)| {
                 let same = old.contents.agree_on(&config.contents, Part::Store, name);
-                let stored = stores.0.get(name).filter(|_| same)?;
+                let trusts = old.stores.get(name)?.kind.ca() == wanted.kind.ca();
+                let stored = stores.0.get(name).filter(|_| same && trusts)?;
                 Some(stored.store.clone())
             });
             let made = || match &wanted.kind {

@@ -6,6 +6,7 @@
 //! is sent.
 
 mod idle;
+mod tls;
 
 use std::error::Error;
 use std::future::poll_fn;
@@ -19,41 +20,72 @@ use http::{Request, Response};
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use witgate_runtime::wasi_http::{Opened, Opening, OutgoingClient, WasiBody};
-use witgate_runtime::{HttpClient, Origin, SendError, Sending};
+use witgate_runtime::{HttpClient, Origin, Scheme, SendError, Sending};
 
+use self::tls::Trust;
+use crate::config::HttpClientGrant;
 use crate::head::remove_hop_by_hop;
 use crate::listener;
 
 /// Sends on the event loop of whichever worker calls.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Client;
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Client {
+    /// Who vouches for the servers of `https` origins; none where there are no such.
+    trust: Option<Trust>,
+}
+
+impl Client {
+    /// For a grant. Reads the system's certificates when they are needed for the first time.
+    ///
+    /// # Errors
+    ///
+    /// When nobody would vouch for an `https` origin, in words.
+    pub(crate) fn new(grant: &HttpClientGrant) -> Result<Self, String> {
+        let is_https = |origin: &Origin| origin.scheme() == Scheme::Https;
+        let trust = match &grant.ca {
+            _ if !grant.origins.iter().any(is_https) => None,
+            Some(authorities) => Some(Trust::only(authorities)),
+            None => Some(Trust::system()?),
+        };
+        Ok(Self { trust })
+    }
+}
 
 /// Bytes of a response's head that are read before it is given up, to within one more read, and its fields.
 const HEAD_SIZE: usize = 64 << 10;
 const HEADERS: usize = 100;
 
-type Connected<B> = (
-    http1::SendRequest<B>,
-    http1::Connection<TokioIo<TcpStream>, B>,
-);
+type Connected<B> = (http1::SendRequest<B>, http1::Connection<Io, B>);
+
+/// A connection, by TLS or not.
+type Io = TokioIo<Pin<Box<dyn Stream>>>;
+
+trait Stream: AsyncRead + AsyncWrite + Send {}
+
+impl<S: AsyncRead + AsyncWrite + Send> Stream for S {}
 
 impl HttpClient for Client {
     fn send(&self, origin: Origin, request: Request<Bytes>, body_size: usize) -> Sending {
-        Box::pin(send(origin, request, body_size))
+        Box::pin(send(self.clone(), origin, request, body_size))
     }
 }
 
 impl OutgoingClient for Client {
     fn open(&self, origin: Origin, request: Request<WasiBody>) -> Opening {
-        Box::pin(open(origin, request))
+        Box::pin(open(self.clone(), origin, request))
     }
 }
 
 /// The connection is driven by whoever has the response, from when that is there.
-async fn open(origin: Origin, mut request: Request<WasiBody>) -> Result<Opened, SendError> {
-    let (mut sender, connection) = connect(&origin).await?;
+async fn open(
+    client: Client,
+    origin: Origin,
+    mut request: Request<WasiBody>,
+) -> Result<Opened, SendError> {
+    let (mut sender, connection) = client.connect(&origin).await?;
     // What an origin server, unlike a proxy, is asked for.
     let path = request.uri().path_and_query().cloned();
     *request.uri_mut() = path.unwrap_or(PathAndQuery::from_static("/")).into();
@@ -76,24 +108,25 @@ async fn open(origin: Origin, mut request: Request<WasiBody>) -> Result<Opened, 
 }
 
 async fn send(
+    client: Client,
     origin: Origin,
     request: Request<Bytes>,
     body_size: usize,
 ) -> Result<Response<Bytes>, SendError> {
     let mut request = request.map(Full::new);
     // One that is there already, as long as nothing of the request has left.
-    while let Some(mut kept) = idle::take(&origin) {
+    while let Some(mut kept) = idle::take(&client, &origin) {
         if !kept.is_ready().await {
             continue;
         }
-        match exchange(kept, &origin, request, body_size).await {
+        match exchange(kept, (&client, &origin), request, body_size).await {
             Ok(response) => return Ok(response),
             Err(Attempt::Unsent(whole)) => request = *whole,
             Err(Attempt::Failed(error)) => return Err(error),
         }
     }
-    let new = connect(&origin).await?;
-    match exchange(Connection::new(new), &origin, request, body_size).await {
+    let new = Connection::new(client.connect(&origin).await?);
+    match exchange(new, (&client, &origin), request, body_size).await {
         Ok(response) => Ok(response),
         Err(Attempt::Failed(error)) => Err(error),
         Err(Attempt::Unsent(_)) => Err(SendError::Broken(format!(
@@ -113,7 +146,7 @@ enum Attempt {
 /// Sends a request by this connection, and keeps it if it can be used again.
 async fn exchange(
     mut by: Connection,
-    origin: &Origin,
+    (client, origin): (&Client, &Origin),
     request: Request<Full<Bytes>>,
     body_size: usize,
 ) -> Result<Response<Bytes>, Attempt> {
@@ -136,7 +169,7 @@ async fn exchange(
         }
     };
     if outcome.is_ok() && by.is_ready().await {
-        idle::put(origin, by);
+        idle::put(client, origin, by);
     }
     outcome
 }
@@ -148,7 +181,7 @@ struct Connection {
 }
 
 /// Nothing happens on a connection but while this is polled.
-type Driver = Pin<Box<http1::Connection<TokioIo<TcpStream>, Full<Bytes>>>>;
+type Driver = Pin<Box<http1::Connection<Io, Full<Bytes>>>>;
 
 impl Connection {
     fn new((sender, driver): Connected<Full<Bytes>>) -> Self {
@@ -167,19 +200,29 @@ impl Connection {
     }
 }
 
-async fn connect<B>(origin: &Origin) -> Result<Connected<B>, SendError>
-where
-    B: http_body::Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>> + 'static,
-{
-    let stream = dial(origin)
-        .await
-        .map_err(|error| SendError::Connect(format!("{origin}: {error}")))?;
-    http1::Builder::new()
-        .max_headers(HEADERS)
-        .max_buf_size(HEAD_SIZE)
-        .handshake(TokioIo::new(stream))
-        .await
-        .map_err(|error| broken(&error))
+impl Client {
+    async fn connect<B>(&self, origin: &Origin) -> Result<Connected<B>, SendError>
+    where
+        B: http_body::Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>> + 'static,
+    {
+        let stream = dial(origin)
+            .await
+            .map_err(|error| SendError::Connect(format!("{origin}: {error}")))?;
+        let stream: Pin<Box<dyn Stream>> = match (origin.scheme(), &self.trust) {
+            (Scheme::Http, _) => Box::pin(stream),
+            (Scheme::Https, Some(trust)) => Box::pin(trust.handshake(origin, stream).await?),
+            (Scheme::Https, None) => {
+                let why = format!("{origin}: nobody vouches for its server");
+                return Err(SendError::Connect(why));
+            }
+        };
+        http1::Builder::new()
+            .max_headers(HEADERS)
+            .max_buf_size(HEAD_SIZE)
+            .handshake(TokioIo::new(stream))
+            .await
+            .map_err(|error| broken(&error))
+    }
 }
 
 async fn receive(

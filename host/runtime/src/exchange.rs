@@ -53,7 +53,7 @@ pub struct Facts {
 }
 
 /// `http` or `https`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Scheme {
     /// Without TLS.
     Http,
@@ -62,6 +62,21 @@ pub enum Scheme {
 }
 
 impl Scheme {
+    /// Reads `http` or `https`, in any case.
+    pub fn parse(text: &str) -> Option<Self> {
+        [Self::Http, Self::Https]
+            .into_iter()
+            .find(|scheme| scheme.as_str().eq_ignore_ascii_case(text))
+    }
+
+    /// The port that is meant when a URL names none.
+    pub fn default_port(self) -> u16 {
+        match self {
+            Self::Http => 80,
+            Self::Https => 443,
+        }
+    }
+
     /// `http` or `https`
     pub fn as_str(self) -> &'static str {
         match self {

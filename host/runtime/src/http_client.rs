@@ -17,7 +17,7 @@ use wasmtime::{Result, bail};
 
 use crate::bindings::http_client::{self, Error};
 use crate::bindings::types::{HeadError, Header};
-use crate::exchange::HeadLimits;
+use crate::exchange::{HeadLimits, Scheme};
 use crate::head::{self, Edit};
 use crate::imports::is_path_with_query;
 use crate::instance::{Phase, State};
@@ -52,8 +52,10 @@ pub type Sending = Pin<Box<dyn Future<Output = Result<Response<Bytes>, SendError
 /// Why there is no response.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SendError {
-    /// No connection, so nothing was sent.
+    /// No connection, or none that is who it should be, so nothing was sent.
     Connect(String),
+    /// The server cannot show by its certificate that it is who it should be. Nothing was sent.
+    Certificate(String),
     /// The connection broke, or what came is no HTTP response.
     Broken(String),
     /// The response's body is over the limit.
@@ -163,7 +165,9 @@ impl Outbound {
         let sending = grant.client.send(origin, request, grant.body_size);
         match timeout_at(until, sending).await {
             Ok(Ok(response)) => Ok(into_wit(response)),
-            Ok(Err(SendError::Connect(why))) => Err(Error::Connect(why)),
+            Ok(Err(SendError::Connect(why) | SendError::Certificate(why))) => {
+                Err(Error::Connect(why))
+            }
             Ok(Err(SendError::Broken(why))) => Err(Error::Broken(why)),
             Ok(Err(SendError::TooLarge)) => Err(too_large(grant)),
             Err(_) => Err(Error::Timeout),
@@ -206,13 +210,13 @@ fn destination(url: &str) -> Result<(Origin, Uri), Error> {
     let Some((scheme, rest)) = url.split_once("://") else {
         return Err(invalid("it has no scheme; write `http://host:port/path`"));
     };
-    if !scheme.eq_ignore_ascii_case("http") {
+    let Some(known) = Scheme::parse(scheme) else {
         let scheme: String = scheme.chars().filter(char::is_ascii_graphic).collect();
         return Err(Error::UnsupportedScheme(scheme));
-    }
+    };
     let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
     let (authority, path) = rest.split_at(end);
-    let origin = Origin::parse(authority).ok_or_else(|| {
+    let origin = Origin::parse(known, authority).ok_or_else(|| {
         invalid("what stands before the path is no host and port, or more than that")
     })?;
     let target = match path.starts_with('/') {
@@ -271,6 +275,8 @@ mod tests {
             ("HTTP://A.Example", "http://a.example", "/"),
             ("http://[::1]:81?a", "http://[::1]:81", "/?a"),
             ("http://a:80/%2e//", "http://a", "/%2e//"),
+            ("Https://A:443/?", "https://a", "/?"),
+            ("https://a:80/", "https://a:80", "/"),
         ] {
             let (found, path) = destination(url).unwrap_or_else(|e| panic!("{url}: {e:?}"));
             assert_eq!(
@@ -300,7 +306,7 @@ mod tests {
                 "{url:?}: {refused:?}"
             );
         }
-        for url in ["https://a/", "ws://a/", "file:///etc/passwd"] {
+        for url in ["wss://a/", "ws://a/", "file:///etc/passwd"] {
             let refused = destination(url);
             assert!(
                 matches!(refused, Err(Error::UnsupportedScheme(_))),

@@ -4,22 +4,24 @@ use std::fmt;
 use std::net::Ipv6Addr;
 use std::sync::Arc;
 
+use crate::exchange::Scheme;
 use crate::head;
 
-/// A host and a port that speak plain HTTP, in the one form in which two of them can be compared: letters of a name in
-/// lower case, an address as it is written shortest, the port always there.
+/// A scheme, a host and a port, in the one form in which two of them can be compared: letters of a name in lower case,
+/// an address as it is written shortest, the port always there.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Origin {
+    scheme: Scheme,
     host: Arc<str>,
     port: u16,
 }
 
 impl Origin {
-    /// Reads `host`, `host:port`, `[address]` or `[address]:port`; the port is 80 when left out. `None` when it is
-    /// something else, has user information, or port 0, to which nothing can be sent.
+    /// Reads `host`, `host:port`, `[address]` or `[address]:port`; the port is the scheme's own (80 or 443) when left
+    /// out. `None` when it is something else, has user information, or port 0, to which nothing can be sent.
     ///
     /// Names are not resolved, and a name is never equal to an address.
-    pub fn parse(authority: &str) -> Option<Self> {
+    pub fn parse(scheme: Scheme, authority: &str) -> Option<Self> {
         if !head::is_authority(authority) {
             return None;
         }
@@ -34,11 +36,17 @@ impl Origin {
                 None => (authority.to_ascii_lowercase(), None),
             },
         };
-        let port = port.map_or(Some(80), |port| port.parse().ok())?;
+        let port = port.map_or(Some(scheme.default_port()), |port| port.parse().ok())?;
         (port != 0).then(|| Self {
+            scheme,
             host: host.into(),
             port,
         })
+    }
+
+    /// Whether requests go there by TLS.
+    pub fn scheme(&self) -> Scheme {
+        self.scheme
     }
 
     /// Name or address, without brackets.
@@ -51,12 +59,12 @@ impl Origin {
         self.port
     }
 
-    /// As it stands in `Host`: `127.0.0.1:9223`, without a port 80.
+    /// As it stands in `Host`: `127.0.0.1:9223`, without the port that is the scheme's own.
     pub fn authority(&self) -> String {
         let bracketed = self.host.contains(':');
         let (open, close) = if bracketed { ("[", "]") } else { ("", "") };
         match self.port {
-            80 => format!("{open}{}{close}", self.host),
+            port if port == self.scheme.default_port() => format!("{open}{}{close}", self.host),
             port => format!("{open}{}{close}:{port}", self.host),
         }
     }
@@ -64,7 +72,7 @@ impl Origin {
 
 impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "http://{}", self.authority())
+        write!(f, "{}://{}", self.scheme.as_str(), self.authority())
     }
 }
 
@@ -72,15 +80,22 @@ impl fmt::Display for Origin {
 mod tests {
     use super::*;
 
+    fn http(text: &str) -> Origin {
+        Origin::parse(Scheme::Http, text).unwrap_or_else(|| panic!("{text:?}"))
+    }
+
+    fn https(text: &str) -> Origin {
+        Origin::parse(Scheme::Https, text).unwrap_or_else(|| panic!("{text:?}"))
+    }
+
     #[test]
     fn two_ways_to_write_an_origin_are_equal_and_two_origins_are_not() {
-        let origin = |text: &str| Origin::parse(text).unwrap_or_else(|| panic!("{text:?}"));
         for (a, b) in [
             ("LocalHost", "localhost:80"),
             ("127.0.0.1:080", "127.0.0.1"),
             ("[0:0::1]:81", "[::1]:81"),
         ] {
-            assert_eq!(origin(a), origin(b));
+            assert_eq!(http(a), http(b));
         }
         for (a, b) in [
             ("localhost", "127.0.0.1"),
@@ -89,17 +104,19 @@ mod tests {
             ("a.example", "b.a.example"),
             ("127.0.0.1", "127.1"),
         ] {
-            assert_ne!(origin(a), origin(b));
+            assert_ne!(http(a), http(b));
         }
+        assert_eq!(https("a"), https("A:443"));
+        assert_ne!(https("a:80"), http("a"));
     }
 
     #[test]
     fn it_is_written_as_a_host_field_has_it() {
-        for text in ["localhost:9223", "a.example", "[::1]", "[::1]:81"] {
-            assert_eq!(
-                Origin::parse(text).expect(text).to_string(),
-                format!("http://{text}")
-            );
+        for text in ["localhost:9223", "a.example", "[::1]", "[::1]:81", "a:443"] {
+            assert_eq!(http(text).to_string(), format!("http://{text}"));
+        }
+        for (text, written) in [("a:443", "https://a"), ("a:80", "https://a:80")] {
+            assert_eq!(https(text).to_string(), written);
         }
     }
 
@@ -108,7 +125,7 @@ mod tests {
         for text in [
             "", ":80", "a:0", "a:99999", "u@a", "a/b", "::1", "[::1", "a b",
         ] {
-            assert_eq!(Origin::parse(text), None, "{text:?}");
+            assert_eq!(Origin::parse(Scheme::Http, text), None, "{text:?}");
         }
     }
 }

@@ -28,7 +28,7 @@ use crate::bindings::witgate::plugin::types::Header;
 pub struct Request(wit::Request);
 
 impl Request {
-    /// A request with this method for `http://host:port/path?query`, without headers and with an empty body.
+    /// A request with this method for `http://host:port/path?query` or `https://…`, without headers and with an empty body.
     pub fn new(method: impl Into<String>, url: impl Into<String>) -> Self {
         Self(wit::Request {
             method: method.into(),
@@ -123,9 +123,9 @@ pub struct Error {
 pub enum ErrorKind {
     /// The operator has not granted the origin. Nothing was sent, as with all kinds up to [`Connect`](Self::Connect).
     NotGranted,
-    /// Not an absolute `http://` URL.
+    /// Not an absolute `http://` or `https://` URL.
     InvalidUrl,
-    /// A scheme other than `http`.
+    /// A scheme other than `http` and `https`.
     UnsupportedScheme,
     /// Not a method, or `CONNECT`.
     InvalidMethod,
@@ -133,7 +133,7 @@ pub enum ErrorKind {
     InvalidHeader,
     /// The grant's `concurrency` requests did not end in time for this one, or as many wait already.
     Busy,
-    /// No connection. Try again later, or answer 503.
+    /// No connection, or a server whose certificate is not accepted. Try again later, or answer 503.
     Connect,
     /// No whole response in time. The request may have been acted on.
     Timeout,
@@ -175,10 +175,9 @@ impl fmt::Display for Error {
                 "{detail} is not granted; name it in `grant.http-client.origins`"
             ),
             ErrorKind::InvalidUrl => write!(f, "the URL of a request is not legal: {detail}"),
-            ErrorKind::UnsupportedScheme => write!(
-                f,
-                "requests go by http, not by `{detail}`; https is not supported yet"
-            ),
+            ErrorKind::UnsupportedScheme => {
+                write!(f, "requests go by http or https, not by `{detail}`")
+            }
             ErrorKind::InvalidMethod => f.write_str("the method of a request is not legal"),
             ErrorKind::InvalidHeader => write!(f, "a request cannot have the header {detail}"),
             ErrorKind::TooLarge => write!(

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Request, Response};
-use witgate_runtime::{HttpClient, HttpGrant, Origin, SendError, Sending};
+use witgate_runtime::{HttpClient, HttpGrant, Origin, Scheme, SendError, Sending};
 
 /// Longer than any test waits, so that none fails because a machine is busy.
 const PATIENT: Duration = Duration::from_secs(60);
@@ -18,8 +18,9 @@ pub(crate) fn grant(
     answer: impl Fn(&Request<Bytes>) -> Result<Response<Bytes>, SendError> + Send + Sync + 'static,
 ) -> HttpGrant {
     let origin = |text: &&str| {
-        let authority = text.strip_prefix("http://").and_then(Origin::parse);
-        authority.unwrap_or_else(|| panic!("{text:?} is no origin; write `http://host:port`"))
+        let (scheme, authority) = text.split_once("://").unwrap_or(("", text));
+        let origin = Scheme::parse(scheme).and_then(|scheme| Origin::parse(scheme, authority));
+        origin.unwrap_or_else(|| panic!("{text:?} is no origin; write `http://host:port`"))
     };
     HttpGrant {
         client: Arc::new(Script(answer)),

@@ -1,5 +1,6 @@
 //! One configuration file: its text, parsed, with the place of everything in it.
 
+use std::cell::RefCell;
 use std::ffi::OsString;
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -25,7 +26,7 @@ pub struct Document {
     pub(super) root: Vec<Entry>,
     /// References that lead nowhere; a [`Reader`] starts with them.
     pub(super) problems: Problems,
-    files: Vec<PathBuf>,
+    pub(super) files: RefCell<Vec<PathBuf>>,
 }
 
 impl Document {
@@ -98,7 +99,7 @@ impl Document {
             directory,
             root,
             problems,
-            files,
+            files: files.into(),
         })
     }
 
@@ -107,9 +108,10 @@ impl Document {
         Reader::new(self)
     }
 
-    /// The file itself and every file that `${file:…}` named: a change in any of them changes the configuration.
-    pub fn files(&self) -> &[PathBuf] {
-        &self.files
+    /// The file itself and every file that `${file:…}` named, or that a [`Reader`] looked into by now: a change in any
+    /// of them changes the configuration.
+    pub fn files(&self) -> Vec<PathBuf> {
+        self.files.borrow().clone()
     }
 }
 
@@ -156,12 +158,8 @@ mod tests {
     fn the_files_to_watch_are_the_configuration_and_those_it_refers_to() {
         let text = "a = \"${file:x}\"\nb = [\"${file:/y/z}\"]";
         let document = Document::parse("conf/a.toml", text).expect("this is TOML");
-        let files: Vec<_> = document
-            .files()
-            .iter()
-            .map(|file| file.to_string_lossy())
-            .collect();
-        assert_eq!(files, ["conf/a.toml", "conf/x", "/y/z"]);
+        let files = ["conf/a.toml", "conf/x", "/y/z"].map(PathBuf::from);
+        assert_eq!(document.files(), files);
     }
 
     #[test]

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use witgate_runtime::Origin;
+use witgate_runtime::{Origin, Scheme};
 
 use super::model::HttpClientGrant;
-use super::shape::{integer, list, positive_duration, size_within};
-use super::{Item, Section};
+use super::shape::{integer, list, located, positive_duration, size_within};
+use super::{Item, Problem, Section, authorities};
 
 /// 2 s: a client waits for it. 1 MiB: it is copied into the plugin's memory. 16: each keeps an instance of the plugin.
 pub(super) fn read(section: &mut Section<'_>) -> Option<HttpClientGrant> {
@@ -14,27 +14,35 @@ pub(super) fn read(section: &mut Section<'_>) -> Option<HttpClientGrant> {
     let timeout = section.default("timeout", Duration::from_secs(2), positive_duration);
     let body_size = section.default("body-size", 1 << 20, size_within(0..=1 << 30));
     let concurrency = section.default("concurrency", 16, integer(1..=1024));
+    let ca = section.optional("ca", located(authorities::read));
+    let origins = origins?;
+    if let Some(ca) = &ca
+        && !origins.iter().any(|o| o.scheme() == Scheme::Https)
+    {
+        let message = "`ca` is for `https` origins, and there is none";
+        let problem = Problem::error(ca.location.clone(), &ca.path, message);
+        section
+            .reader()
+            .report(problem.with_help("remove it, or write https:// before an origin"));
+    }
     Some(HttpClientGrant {
-        origins: origins?,
+        origins,
         timeout,
         body_size,
         concurrency,
+        ca: ca.map(|ca| ca.value),
     })
 }
 
 fn origin(item: &Item<'_>) -> Option<Origin> {
     const HELP: &str = "write scheme, host and port: \"http://127.0.0.1:8080\"";
     let text = item.text("an origin, such as \"http://127.0.0.1:8080\"")?;
-    let authority = match text.split_once("://") {
-        Some((scheme, rest)) if scheme.eq_ignore_ascii_case("http") => rest,
-        Some((scheme, _)) if scheme.eq_ignore_ascii_case("https") => {
-            return item.reject(
-                "requests of plugins by https are not supported yet",
-                "name a plain http port on a network you trust",
-            );
-        }
-        Some(_) => return item.reject(format!("the scheme of {} is not http", item.shown()), HELP),
-        None => return item.reject(format!("{} has no scheme", item.shown()), HELP),
+    let Some((scheme, authority)) = text.split_once("://") else {
+        return item.reject(format!("{} has no scheme", item.shown()), HELP);
+    };
+    let Some(scheme) = Scheme::parse(scheme) else {
+        let message = format!("the scheme of {} is neither http nor https", item.shown());
+        return item.reject(message, HELP);
     };
     let authority = authority.strip_suffix('/').unwrap_or(authority);
     if authority.contains(['/', '?', '#']) {
@@ -49,7 +57,8 @@ fn origin(item: &Item<'_>) -> Option<Origin> {
             "name each host; there are no wildcards",
         );
     }
-    Origin::parse(authority).or_else(|| item.reject(format!("{} is no origin", item.shown()), HELP))
+    Origin::parse(scheme, authority)
+        .or_else(|| item.reject(format!("{} is no origin", item.shown()), HELP))
 }
 
 #[cfg(test)]
@@ -71,13 +80,17 @@ mod tests {
 
     #[test]
     fn origins_are_named_and_limits_have_defaults() {
-        let found = grant("origins = ['http://127.0.0.1:9223', 'HTTP://[::1]/']").expect("valid");
-        let origin = |text| Origin::parse(text).expect("an origin");
+        let found = grant("origins = ['http://127.0.0.1:9223', 'HTTPS://[::1]/']").expect("valid");
+        let origin = |scheme, text| Origin::parse(scheme, text).expect("an origin");
         let expected = HttpClientGrant {
-            origins: vec![origin("127.0.0.1:9223"), origin("[::1]:80")],
+            origins: vec![
+                origin(Scheme::Http, "127.0.0.1:9223"),
+                origin(Scheme::Https, "[::1]:443"),
+            ],
             timeout: Duration::from_secs(2),
             body_size: 1 << 20,
             concurrency: 16,
+            ca: None,
         };
         assert_eq!(found, expected);
         let set = "origins = []\ntimeout = '5s'\nbody-size = '2MiB'\nconcurrency = 1";
@@ -92,9 +105,8 @@ mod tests {
     #[test]
     fn what_is_no_origin_is_refused_with_what_would_be_right() {
         for (origin, message) in [
-            ("https://a", "by https are not supported yet"),
             ("a:80", "has no scheme"),
-            ("ws://a", "the scheme of 'ws://a' is not http"),
+            ("ws://a", "the scheme of 'ws://a' is neither http nor https"),
             ("http://a/b", "is more than an origin"),
             ("http://*.a", "origins are granted one by one"),
             ("http://u:p@a", "is no origin"),
@@ -111,5 +123,22 @@ mod tests {
         );
         let zero = grant("origins = []\nconcurrency = 0").expect_err("none at once");
         assert!(zero.contains("concurrency"), "{zero}");
+    }
+
+    #[test]
+    fn what_vouches_for_nobody_is_refused() {
+        for (key, message) in [
+            (
+                "ca = 'no-such.pem'",
+                "cannot use 'no-such.pem': no such file",
+            ),
+            ("ca = 'src/lib.rs'", "there is no certificate in it"),
+        ] {
+            let text = format!("origins = ['https://a']\n{key}");
+            let report = grant(&text).expect_err(key);
+            assert!(report.contains(message), "{report}");
+        }
+        let plain = grant("origins = ['http://a']\nca = 'src/lib.rs'").expect_err("no certificate");
+        assert!(plain.contains("cannot use"), "{plain}");
     }
 }

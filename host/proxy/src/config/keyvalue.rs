@@ -5,13 +5,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use redis::{ConnectionInfo, IntoConnectionInfo};
+use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo};
 use witgate_runtime::MAX_VALUE;
 
 use super::model::{KeyValueGrant, KeyValueKind, KeyValueStore, Plugin, RedisStore};
 use super::shape::{Located, located, name, path, positive_duration, size_within, string, word};
 use super::suggest::{did_you_mean, enumerate};
-use super::{Item, Problem, Reader, Section};
+use super::{Item, Problem, Reader, Section, authorities};
 
 /// The store of a grant that names none; there without a table, in memory.
 pub(super) const DEFAULT_STORE: &str = "default";
@@ -78,9 +78,19 @@ fn read_redis(section: &mut Section<'_>) -> Option<RedisStore> {
     let url = section.required("url", "\"redis://127.0.0.1:6379/0\"", url);
     let username = section.optional("username", string);
     let password = section.optional("password", string);
+    let ca = section.optional("ca", located(authorities::read));
     let timeout = section.default("timeout", Duration::from_secs(1), positive_duration);
     let prefix = section.default("prefix", "witgate".to_owned(), name);
     let info = url?;
+    if let Some(ca) = &ca
+        && !matches!(info.addr(), ConnectionAddr::TcpTls { .. })
+    {
+        let message = "`ca` is for a store by TLS, and this one is not";
+        let problem = Problem::error(ca.location.clone(), &ca.path, message);
+        section
+            .reader()
+            .report(problem.with_help("remove it, or write `rediss://` in `url`"));
+    }
     let mut settings = info.redis_settings().clone();
     if let Some(username) = username {
         settings = settings.set_username(username);
@@ -90,23 +100,21 @@ fn read_redis(section: &mut Section<'_>) -> Option<RedisStore> {
     }
     Some(RedisStore {
         connection: info.set_redis_settings(settings),
+        ca: ca.map(|ca| ca.value),
         timeout,
         prefix: prefix.into(),
     })
 }
 
 fn url(item: &Item<'_>) -> Option<ConnectionInfo> {
-    const HELP: &str = "write `redis://host:port/database`: \"redis://127.0.0.1:6379/0\"";
+    const HELP: &str =
+        "write `redis://host:port/database`, or `rediss://` for TLS: \"redis://127.0.0.1:6379/0\"";
     let text = item.text("a URL, such as \"redis://127.0.0.1:6379/0\"")?;
-    match text.split_once("://") {
-        Some(("redis", _)) => {}
-        Some(("rediss", _)) => {
-            return item.reject(
-                "a store by TLS is not supported yet",
-                "name a plain port on a network you trust",
-            );
-        }
-        _ => return item.reject(format!("{} is no URL of a store", item.shown()), HELP),
+    // What stands behind a `#` would ask for a server that shows no certificate.
+    let is_store =
+        matches!(text.split_once("://"), Some(("redis" | "rediss", rest)) if !rest.contains('#'));
+    if !is_store {
+        return item.reject(format!("{} is no URL of a store", item.shown()), HELP);
     }
     if text.contains('@') {
         return item.reject(
@@ -267,8 +275,12 @@ mod tests {
             ("kind = 'file'\npath = '.'", "this is a directory"),
             ("kind = 'redis'", "`url` is missing"),
             (
-                "kind = 'redis'\nurl = 'rediss://a'",
-                "by TLS is not supported yet",
+                "kind = 'redis'\nurl = 'rediss://a#insecure'",
+                "is no URL of a store",
+            ),
+            (
+                "kind = 'redis'\nurl = 'redis://a'\nca = 'src/lib.rs'",
+                "there is no certificate in it",
             ),
             ("kind = 'redis'\nurl = 'http://a'", "is no URL of a store"),
             (

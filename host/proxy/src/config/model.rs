@@ -14,7 +14,7 @@ use ipnet::IpNet;
 use witgate_runtime::{Isolation, Origin, WasiDirectory};
 
 use super::shape::Located;
-use super::{Contents, Location};
+use super::{Authorities, Contents, Location};
 
 /// A whole configuration file, without the parts that other crates own (`[chrome]`).
 #[derive(Debug, Clone)]
@@ -435,6 +435,8 @@ pub struct HttpClientGrant {
     pub body_size: usize,
     /// `concurrency`: requests under way at once, on each worker, and as many again that wait. Default 16.
     pub concurrency: usize,
+    /// `ca`: who vouches for the servers of `https` origins. Default: those that the system trusts.
+    pub ca: Option<Authorities>,
 }
 
 /// `grant.keyvalue`
@@ -485,11 +487,23 @@ pub enum KeyValueKind {
     Redis(Box<RedisStore>),
 }
 
+impl KeyValueKind {
+    /// Who vouches for its server, where that is said.
+    pub(crate) fn ca(&self) -> Option<&Authorities> {
+        match self {
+            Self::Redis(redis) => redis.ca.as_ref(),
+            Self::Memory { .. } | Self::File { .. } => None,
+        }
+    }
+}
+
 /// A store in Redis or Valkey. Its `Debug` leaves the connection out.
 #[derive(Clone)]
 pub struct RedisStore {
     /// `url`, `username` and `password`. Holds secrets: never log it.
     pub connection: redis::ConnectionInfo,
+    /// `ca`: who vouches for the server of a `rediss://` URL. Default: those that the system trusts.
+    pub ca: Option<Authorities>,
     /// `timeout`: for all calls of one hook call together, and for a connection. Default `1s`.
     pub timeout: Duration,
     /// `prefix`: what every key there starts with. Default `witgate`.

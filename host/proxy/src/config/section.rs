@@ -1,7 +1,7 @@
 //! Walks a document's tables, remembers which keys were asked for, and collects what is wrong.
 
 use std::cell::RefCell;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::suggest::{closest, did_you_mean, enumerate};
 use super::value::{Entry, Node, Value, join};
@@ -55,6 +55,11 @@ impl<'d> Reader<'d> {
             Some(value) if !problems.has_errors() => Ok((value, problems)),
             _ => Err(problems),
         }
+    }
+
+    /// What this file holds is part of the configuration.
+    pub(super) fn watch(&self, file: PathBuf) {
+        self.document.files.borrow_mut().push(file);
     }
 
     /// Where relative paths of the file start.

@@ -10,7 +10,6 @@ use witgate_runtime::{Isolation, WasiGrant};
 use crate::components::Code;
 use crate::config::{self, ComponentSource, Config, Destination, Location, OnFailure};
 use crate::config::{Problem, Problems};
-use crate::outbound;
 
 /// Puts the plugin together and tries it out, so that a mistake is found before anything is bound or swapped.
 pub(super) async fn load(
@@ -39,7 +38,7 @@ pub(super) async fn load(
     let mut built = HttpPlugin::new(plugin.name.clone(), component, limits).with_wasi(wasi);
     if let Some(grant) = &plugin.grant.http_client {
         built = built.with_outgoing(OutgoingGrant {
-            client: Arc::new(outbound::Client),
+            client: super::client(plugin, grant)?,
             origins: grant.origins.clone(),
             timeout: grant.timeout,
             body_size: grant.body_size,

@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use redis::aio::{ConnectionManager, ConnectionManagerConfig};
-use redis::{Client, Cmd, FromRedisValue, Pipeline, RedisError, RedisResult, cmd};
+use redis::{Client, Cmd, ConnectionAddr, FromRedisValue, Pipeline, TlsCertificates};
+use redis::{RedisError, RedisResult, cmd};
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
@@ -81,7 +82,8 @@ impl RedisStore {
         if self.running.get().is_some() {
             return Ok(());
         }
-        let client = Client::open(self.settings.connection.clone())
+        let client = self
+            .client()
             .map_err(|error| format!("its settings cannot be used: {error}"))?;
         let config = ConnectionManagerConfig::new()
             .set_number_of_retries(0)
@@ -114,6 +116,20 @@ impl RedisStore {
         // Another thread may have been quicker; its connection is as good.
         drop(self.running.set(running));
         Ok(())
+    }
+
+    fn client(&self) -> RedisResult<Client> {
+        let connection = self.settings.connection.clone();
+        if !matches!(connection.addr(), ConnectionAddr::TcpTls { .. }) {
+            return Client::open(connection);
+        }
+        let own = self.settings.ca.as_ref();
+        let certificates = TlsCertificates {
+            client_tls: None,
+            // Without, the system's.
+            root_cert: own.map(|authorities| authorities.pem().into()),
+        };
+        Client::build_with_tls(connection, certificates)
     }
 
     fn key(&self, key: &str) -> String {

@@ -167,6 +167,7 @@ fn redis_store(redis: &Redis, password: Option<&str>) -> Arc<RedisStore> {
     }
     let settings = crate::config::RedisStore {
         connection: info.set_redis_settings(settings),
+        ca: None,
         // Only a test that fails waits for it.
         timeout: PATIENCE,
         prefix: "witgate".into(),

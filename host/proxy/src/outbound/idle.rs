@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use witgate_runtime::Origin;
 
-use super::Connection;
+use super::{Client, Connection};
 
 /// How long one is kept. Servers close idle connections after 5 s to 75 s; this is for bursts, and a request that crosses
 /// such a close is lost.
@@ -19,6 +19,8 @@ const MOST_TO_ONE: usize = 16;
 const MOST: usize = 128;
 
 struct Idle {
+    /// Another trusts others, and has to look at the server's certificate itself.
+    client: Client,
     origin: Origin,
     connection: Connection,
     since: Instant,
@@ -31,20 +33,26 @@ thread_local! {
     static SWEPT: Cell<bool> = const { Cell::new(false) };
 }
 
-/// The one to this origin that was used last.
-pub(super) fn take(origin: &Origin) -> Option<Connection> {
+impl Idle {
+    fn is_for(&self, client: &Client, origin: &Origin) -> bool {
+        self.client == *client && self.origin == *origin
+    }
+}
+
+/// The one of this client to this origin that was used last.
+pub(super) fn take(client: &Client, origin: &Origin) -> Option<Connection> {
     IDLE.with_borrow_mut(|idle| {
         drop_old(idle);
-        let at = idle.iter().rposition(|one| one.origin == *origin)?;
+        let at = idle.iter().rposition(|one| one.is_for(client, origin))?;
         idle.remove(at).map(|one| one.connection)
     })
 }
 
 /// Keeps one for later, in place of the oldest if there are too many.
-pub(super) fn put(origin: &Origin, connection: Connection) {
+pub(super) fn put(client: &Client, origin: &Origin, connection: Connection) {
     IDLE.with_borrow_mut(|idle| {
         drop_old(idle);
-        let same = |one: &Idle| one.origin == *origin;
+        let same = |one: &Idle| one.is_for(client, origin);
         if idle.iter().filter(|one| same(one)).count() >= MOST_TO_ONE {
             let oldest = idle.iter().position(same);
             drop(oldest.and_then(|at| idle.remove(at)));
@@ -52,6 +60,7 @@ pub(super) fn put(origin: &Origin, connection: Connection) {
             drop(idle.pop_front());
         }
         idle.push_back(Idle {
+            client: client.clone(),
             origin: origin.clone(),
             connection,
             since: Instant::now(),

@@ -10,13 +10,14 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{Request, Response, Uri};
 use http_body::{Frame, SizeHint};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpHooks};
 
+use crate::exchange::Scheme;
 use crate::http_client::SendError;
 use crate::origin::Origin;
 
@@ -97,14 +98,9 @@ impl Outgoing {
         request: Request<WasiBody>,
         options: Option<RequestOptions>,
     ) -> Result<Sent, Error> {
-        let is_http = request.uri().scheme() == Some(&http::uri::Scheme::HTTP);
-        let authority = request.uri().authority();
-        let origin = authority.and_then(|authority| Origin::parse(authority.as_str()));
-        let granted = |grant: &Arc<OutgoingGrant>| {
-            is_http && origin.as_ref().is_some_and(|o| grant.origins.contains(o))
-        };
-        let grant = self.grant.filter(granted).ok_or(Error::HttpRequestDenied)?;
-        let origin = origin.ok_or(Error::HttpRequestUriInvalid)?;
+        let (grant, origin) = origin(request.uri())
+            .and_then(|origin| Some((self.grant.filter(|g| g.origins.contains(&origin))?, origin)))
+            .ok_or(Error::HttpRequestDenied)?;
         let turn = (self.turns.try_acquire_owned()).map_err(|_| Error::ConnectionLimitReached)?;
         let wanted = options.and_then(|options| options.first_byte_timeout);
         let limit = wanted.map_or(grant.timeout, |wanted| wanted.min(grant.timeout));
@@ -117,6 +113,7 @@ impl Outgoing {
             Ok(Err(SendError::Connect(why))) => {
                 return Err(Error::Connect(std::io::Error::other(why)));
             }
+            Ok(Err(SendError::Certificate(_))) => return Err(Error::TlsCertificateError),
             Ok(Err(SendError::Broken(_) | SendError::TooLarge)) => {
                 return Err(Error::HttpProtocolError);
             }
@@ -133,6 +130,11 @@ impl Outgoing {
         };
         Ok((response, Box::new(driver)))
     }
+}
+
+fn origin(uri: &Uri) -> Option<Origin> {
+    let scheme = Scheme::parse(uri.scheme_str()?)?;
+    Origin::parse(scheme, uri.authority()?.as_str())
 }
 
 /// The same body, which fails with `too_large` once it is, and keeps `turn` as long as it lives.
