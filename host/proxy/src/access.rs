@@ -41,6 +41,7 @@ pub(crate) struct Entry {
     pub(crate) status: Option<StatusCode>,
     pub(crate) received: Rc<Progress>,
     pub(crate) sent: Progress,
+    /// What the plugins note, also when the client leaves while one of them has the exchange.
     pub(crate) attributes: Attributes,
     pub(crate) outcome: Outcome,
     /// Where the exchange is counted: with its listener, until it has a route.
@@ -118,14 +119,10 @@ impl Entry {
         self.counts.upgraded(1);
     }
 
-    /// Takes over what the plugins left of the exchange.
+    /// Keeps the exchange for those that are told of its end.
     pub(crate) fn keep(&mut self, exchange: Box<Exchange>) {
-        match self.kept.as_ref().filter(|kept| kept.is_wanted()) {
-            Some(kept) => {
-                self.attributes = exchange.attributes.clone();
-                kept.keep(exchange);
-            }
-            None => self.attributes = exchange.attributes,
+        if let Some(kept) = self.kept.as_ref().filter(|kept| kept.is_wanted()) {
+            kept.keep(exchange);
         }
     }
 
@@ -173,13 +170,13 @@ impl Entry {
 
     fn attributes(&self) -> String {
         let mut text = String::new();
-        for (plugin, note, value) in self.attributes.iter() {
+        self.attributes.for_each(|plugin, note, value| {
             let separator = if text.is_empty() { "" } else { " " };
             text.push_str(&format!(
                 "{separator}{plugin}.{note}={}",
                 value.escape_debug()
             ));
-        }
+        });
         text
     }
 }
@@ -187,13 +184,6 @@ impl Entry {
 impl Drop for Entry {
     fn drop(&mut self) {
         let duration = self.started.elapsed();
-        if let Some(kept) = self
-            .kept
-            .as_ref()
-            .filter(|_| self.attributes.iter().next().is_none())
-        {
-            self.attributes = kept.attributes();
-        }
         self.counts.ended(&Ended {
             status: self.status,
             received: self.received.bytes(),

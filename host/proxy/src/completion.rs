@@ -5,14 +5,14 @@
 //! ([`Completions`]), so that no client waits for a completion hook.
 
 use std::cell::{Cell, RefCell};
-use std::ops::{Deref, DerefMut};
+use std::ops::Deref;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use http::Response;
 use tokio::sync::{Semaphore, mpsc};
-use witgate_runtime::{Attributes, Exchange, ResponseHead, Summary, WorkerPlugin};
+use witgate_runtime::{Exchange, ResponseHead, Summary, WorkerPlugin};
 
 use crate::chain::Link;
 use crate::worker::{Guard, Tasks};
@@ -99,15 +99,6 @@ impl Kept {
         }
     }
 
-    /// The notes on the exchange, for the access log.
-    pub(crate) fn attributes(&self) -> Attributes {
-        let exchange = self.exchange.borrow();
-        exchange
-            .as_ref()
-            .map(|exchange| exchange.attributes.clone())
-            .unwrap_or_default()
-    }
-
     /// The exchange is over. Told of are those that left their exchange here: it is gone with its instance when the
     /// client left while a hook waited.
     pub(crate) fn end(&self, summary: impl FnOnce(Option<Arc<str>>) -> Summary) {
@@ -151,12 +142,6 @@ impl Deref for Parked<'_> {
 
     fn deref(&self) -> &Exchange {
         self.exchange.as_ref().expect("it is taken at the end only")
-    }
-}
-
-impl DerefMut for Parked<'_> {
-    fn deref_mut(&mut self) -> &mut Exchange {
-        self.exchange.as_mut().expect("it is taken at the end only")
     }
 }
 

@@ -126,7 +126,7 @@ async fn live(
         request: parts,
         use_upstream_authority: false,
         response: None,
-        attributes: Default::default(),
+        attributes: entry.attributes.clone(),
         own_instances: Default::default(),
         limits: HeadLimits {
             count: limits.header_count,
@@ -196,7 +196,7 @@ async fn pass(
             (chain.len(), exchange.into_inner(), arrived)
         }
         (Forward::Passed, Some(middleware)) => {
-            let mut exchange = Parked::new(exchange, kept.filter(|_| part == 0));
+            let exchange = Parked::new(exchange, kept.filter(|_| part == 0));
             let rest = async |exchange, body| {
                 // Boxed, because it is this function again.
                 let rest = Box::pin(pass(context, route, part + 1, exchange, body, false, entry));
@@ -206,7 +206,7 @@ async fn pass(
                     response.unwrap_or_else(|failure| fail(entry, &failure)),
                 )
             };
-            let called = standard::through(middleware, &mut exchange, &mut body, context, rest);
+            let called = standard::through(middleware, &exchange, &mut body, context, rest);
             let called = Box::pin(called).await;
             if called
                 .as_ref()

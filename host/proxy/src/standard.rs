@@ -34,7 +34,7 @@ pub(crate) async fn handle(
 /// the end of the route. It has to do so before it answers itself; what it has not heard the end of by then is ended.
 pub(crate) async fn through(
     middleware: &WorkerHttpPlugin,
-    exchange: &mut Exchange,
+    exchange: &Exchange,
     body: &mut Body,
     context: &Context,
     mut rest: impl AsyncFnMut(Box<Exchange>, Body) -> (Box<Exchange>, Response<Body>),
@@ -51,12 +51,11 @@ pub(crate) async fn through(
         };
         let (inner, body) = onward(exchange, request)?;
         let passing = rest(inner, body);
-        let (inner, response) = tokio::select! {
+        let (_, response) = tokio::select! {
             biased;
             handled = &mut handling => return received(handled, context),
             passed = passing => passed,
         };
-        exchange.attributes = inner.attributes;
         if answer
             .send(response.map(|body| lend_response(body, tasks)))
             .is_err()
@@ -99,7 +98,7 @@ fn request(
 
 /// The exchange that a middleware makes of the one it is in.
 fn onward(
-    exchange: &mut Exchange,
+    exchange: &Exchange,
     request: Request<WasiBody>,
 ) -> Result<(Box<Exchange>, Body), Failure> {
     let (mut head, body) = request.into_parts();
@@ -119,7 +118,6 @@ fn onward(
         request: head,
         use_upstream_authority: exchange.use_upstream_authority,
         response: None,
-        // Kept here as well: the client may leave, or the middleware answer, before these come back.
         attributes: exchange.attributes.clone(),
         own_instances: Default::default(),
         limits: exchange.limits,

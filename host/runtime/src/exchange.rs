@@ -1,7 +1,7 @@
 //! The exchange that a hook call is about, as far as plugins may see it.
 
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use http::{HeaderMap, StatusCode};
 
@@ -21,7 +21,7 @@ pub struct Exchange {
     pub use_upstream_authority: bool,
     /// The response, once there is one.
     pub response: Option<ResponseHead>,
-    /// Notes of plugins.
+    /// Notes of plugins. A clone is the same notes: those that a body's transform leaves are seen here.
     pub attributes: Attributes,
     /// What edits may make of a head.
     pub limits: HeadLimits,
@@ -106,13 +106,31 @@ pub struct HeadLimits {
     pub size: usize,
 }
 
-/// Notes that ride with an exchange, in the order in which they were first written.
-#[derive(Debug, Default, Clone)]
-pub struct Attributes {
-    entries: Vec<Attribute>,
+/// What a call about a body or a message knows of its exchange, whose heads are elsewhere by then.
+#[derive(Debug, Clone)]
+pub(crate) struct Passing {
+    pub(crate) facts: Facts,
+    pub(crate) attributes: Attributes,
 }
 
-#[derive(Debug, Clone)]
+impl From<&Exchange> for Passing {
+    fn from(exchange: &Exchange) -> Self {
+        Self {
+            facts: exchange.facts.clone(),
+            attributes: exchange.attributes.clone(),
+        }
+    }
+}
+
+/// Notes that ride with an exchange, in the order in which they were first written. A clone is the same notes, so that
+/// whoever is left with one when the exchange is gone has them all.
+#[derive(Debug, Default, Clone)]
+pub struct Attributes {
+    /// Locked for a moment by the one thread that has the exchange; a lock only because that is sent to instances.
+    entries: Arc<Mutex<Vec<Attribute>>>,
+}
+
+#[derive(Debug)]
 struct Attribute {
     plugin: Arc<str>,
     note: Box<str>,
@@ -135,19 +153,29 @@ pub(crate) enum AttributeError {
 
 impl Attributes {
     /// The note `note` of the plugin called `plugin`.
-    pub fn get(&self, plugin: &str, note: &str) -> Option<&str> {
-        let found = self
-            .entries
+    pub fn get(&self, plugin: &str, note: &str) -> Option<String> {
+        let entries = self.entries();
+        let found = entries
             .iter()
             .find(|a| &*a.plugin == plugin && &*a.note == note)?;
-        Some(&found.value)
+        Some(found.value.to_string())
     }
 
-    /// All notes as plugin, note, value.
-    pub fn iter(&self) -> impl Iterator<Item = (&str, &str, &str)> {
-        self.entries
-            .iter()
-            .map(|a| (&*a.plugin, &*a.note, &*a.value))
+    /// Shows all notes as plugin, note, value.
+    pub fn for_each(&self, mut show: impl FnMut(&str, &str, &str)) {
+        for Attribute {
+            plugin,
+            note,
+            value,
+        } in &*self.entries()
+        {
+            show(plugin, note, value);
+        }
+    }
+
+    fn entries(&self) -> MutexGuard<'_, Vec<Attribute>> {
+        // Each note is put in as a whole, so the list is whole even after a panic.
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Leaves a note as if the plugin called `plugin` had.
@@ -155,13 +183,13 @@ impl Attributes {
     /// # Errors
     ///
     /// Those of `exchange.set-attribute`, in words.
-    pub fn leave(&mut self, plugin: &str, note: &str, value: &str) -> Result<(), String> {
+    pub fn leave(&self, plugin: &str, note: &str, value: &str) -> Result<(), String> {
         self.set(&plugin.into(), note, value)
             .map_err(|error| format!("the note {note:?} is refused: {error:?}"))
     }
 
     pub(crate) fn set(
-        &mut self,
+        &self,
         plugin: &Arc<str>,
         note: &str,
         value: &str,
@@ -173,20 +201,16 @@ impl Attributes {
         if value.len() > MAX_VALUE {
             return Err(AttributeError::TooLarge);
         }
+        let mut entries = self.entries();
         let own = |a: &&mut Attribute| a.plugin == *plugin;
-        if let Some(old) = self
-            .entries
-            .iter_mut()
-            .filter(own)
-            .find(|a| &*a.note == note)
-        {
+        if let Some(old) = entries.iter_mut().filter(own).find(|a| &*a.note == note) {
             old.value = value.into();
             return Ok(());
         }
-        if self.entries.iter().filter(|a| a.plugin == *plugin).count() == MAX_NOTES {
+        if entries.iter().filter(|a| a.plugin == *plugin).count() == MAX_NOTES {
             return Err(AttributeError::TooLarge);
         }
-        self.entries.push(Attribute {
+        entries.push(Attribute {
             plugin: plugin.clone(),
             note: note.into(),
             value: value.into(),
@@ -201,16 +225,19 @@ mod tests {
 
     #[test]
     fn a_second_write_of_a_note_replaces_the_first() {
-        let (mut notes, me) = (Attributes::default(), Arc::from("auth"));
+        let (notes, me) = (Attributes::default(), Arc::from("auth"));
         notes.set(&me, "token", "a").expect("legal");
         notes.set(&me, "token", "b").expect("legal");
-        assert_eq!(notes.get("auth", "token"), Some("b"));
-        assert_eq!(notes.iter().count(), 1);
+        assert_eq!(notes.get("auth", "token").as_deref(), Some("b"));
+        let mut shown = Vec::new();
+        let clone = notes.clone();
+        clone.for_each(|plugin, note, value| shown.push(format!("{plugin}.{note}={value}")));
+        assert_eq!(shown, ["auth.token=b"]);
     }
 
     #[test]
     fn a_plugin_cannot_write_under_anothers_name_or_fill_the_memory() {
-        let (mut notes, me) = (Attributes::default(), Arc::from("auth"));
+        let (notes, me) = (Attributes::default(), Arc::from("auth"));
         assert_eq!(
             notes.set(&me, "other.token", "a"),
             Err(AttributeError::InvalidName)

@@ -9,7 +9,7 @@ use wasmtime::{Result, bail};
 
 use crate::bindings::types::{self, HeadError};
 use crate::bindings::{exchange, log, request, response};
-use crate::exchange::{AttributeError, Exchange, Facts, HeadLimits, ResponseHead};
+use crate::exchange::{AttributeError, Attributes, Exchange, Facts, HeadLimits, ResponseHead};
 use crate::head::{self, Edit};
 use crate::instance::{Phase, State};
 
@@ -27,8 +27,19 @@ impl State {
         }
     }
 
+    /// Of the exchange, or of the one whose body or message is passing.
     fn facts(&self) -> Result<&Facts> {
-        Ok(&self.exchange()?.facts)
+        match &self.passing {
+            Some(passing) => Ok(&passing.facts),
+            None => Ok(&self.exchange()?.facts),
+        }
+    }
+
+    fn attributes(&self) -> Result<&Attributes> {
+        match &self.passing {
+            Some(passing) => Ok(&passing.attributes),
+            None => Ok(&self.exchange()?.attributes),
+        }
     }
 
     fn request_mut(&mut self) -> Result<&mut Exchange> {
@@ -104,11 +115,7 @@ impl exchange::Host for State {
 
     fn attribute(&mut self, name: String) -> Result<Option<String>> {
         let (plugin, note) = name.split_once('.').unwrap_or((&self.plugin, &name));
-        Ok(self
-            .exchange()?
-            .attributes
-            .get(plugin, note)
-            .map(str::to_owned))
+        Ok(self.attributes()?.get(plugin, note))
     }
 
     fn set_attribute(
@@ -116,21 +123,11 @@ impl exchange::Host for State {
         name: String,
         value: String,
     ) -> Result<Result<(), exchange::AttributeError>> {
-        let plugin = self.plugin.clone();
-        let exchange = match &mut self.phase {
-            Phase::Request(exchange)
-            | Phase::Response(exchange)
-            | Phase::Upgrade(exchange)
-            | Phase::Completion(exchange) => exchange,
-            Phase::Other(call) => bail!("there is no current exchange in {call}"),
-        };
-        Ok(exchange
-            .attributes
-            .set(&plugin, &name, &value)
-            .map_err(|error| match error {
-                AttributeError::InvalidName => exchange::AttributeError::InvalidName,
-                AttributeError::TooLarge => exchange::AttributeError::TooLarge,
-            }))
+        let set = self.attributes()?.set(&self.plugin, &name, &value);
+        Ok(set.map_err(|error| match error {
+            AttributeError::InvalidName => exchange::AttributeError::InvalidName,
+            AttributeError::TooLarge => exchange::AttributeError::TooLarge,
+        }))
     }
 }
 
@@ -298,14 +295,8 @@ impl log::Host for State {
         if !self.log.allows(&plugin) {
             return Ok(());
         }
-        let (route, request_id) = match (&self.phase, &self.body_of) {
-            (
-                Phase::Request(e) | Phase::Response(e) | Phase::Upgrade(e) | Phase::Completion(e),
-                _,
-            ) => (&*e.facts.route, &*e.facts.id),
-            (Phase::Other(_), Some((route, id))) => (&**route, &**id),
-            (Phase::Other(_), None) => ("", ""),
-        };
+        let facts = self.facts().ok();
+        let (route, request_id) = facts.map_or(("", ""), |facts| (&*facts.route, &*facts.id));
         let message = printable(&message);
         macro_rules! event {
             ($level:ident) => {

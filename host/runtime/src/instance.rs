@@ -15,7 +15,7 @@ use crate::calls::{Calls, flatten};
 use crate::clock::Clock;
 use crate::component::Exports;
 use crate::death::{Danger, Death};
-use crate::exchange::Exchange;
+use crate::exchange::{Exchange, Passing};
 use crate::failure::FailureKind;
 use crate::http_client::Outbound;
 use crate::keyvalue;
@@ -42,8 +42,8 @@ pub struct ConfigError {
 pub(crate) struct State {
     pub(crate) plugin: Arc<str>,
     pub(crate) phase: Phase,
-    /// Route and request id of the exchange whose body is being transformed, for log lines.
-    pub(crate) body_of: Option<(Arc<str>, Arc<str>)>,
+    /// The exchange whose body is being transformed, or whose message is looked at.
+    pub(crate) passing: Option<Arc<Passing>>,
     /// The body whose end the instance is told of.
     pub(crate) ending: Option<Ending>,
     pub(crate) log: LogShare,
@@ -238,12 +238,12 @@ impl Instance {
         &mut self,
         transform: ResourceAny,
         chunk: Bytes,
-        body_of: &(Arc<str>, Arc<str>),
+        of: &Arc<Passing>,
     ) -> Result<Bytes, FailureKind> {
         let Some(push) = self.calls.push else {
             return Err(no_transform());
         };
-        self.store.data_mut().body_of = Some(body_of.clone());
+        self.store.data_mut().passing = Some(of.clone());
         let phase = Phase::Other("transform.push");
         let (_, result) = self
             .call(&push, (transform, chunk), phase, self.limits.deadline)
@@ -255,7 +255,7 @@ impl Instance {
     pub(crate) async fn finish(
         &mut self,
         transform: ResourceAny,
-        body_of: &(Arc<str>, Arc<str>),
+        of: &Arc<Passing>,
         phase: Phase,
         ending: Ending,
     ) -> (Phase, Result<(Bytes, Ending), FailureKind>) {
@@ -263,7 +263,7 @@ impl Instance {
             return (phase, Err(no_transform()));
         };
         let state = self.store.data_mut();
-        state.body_of = Some(body_of.clone());
+        state.passing = Some(of.clone());
         state.ending = Some(ending);
         let (phase, result) = self
             .call(&finish, (transform,), phase, self.limits.deadline)
@@ -311,13 +311,13 @@ impl Instance {
         direction: messages::Direction,
         message: messages::Message,
         size: usize,
-        of: &(Arc<str>, Arc<str>),
+        of: &Arc<Passing>,
     ) -> Result<messages::MessageVerdict, FailureKind> {
         let Some(on_message) = self.calls.on_message else {
             let what = "messages to be called, without exporting the interface `messages`";
             return Err(FailureKind::BadResult(what.into()));
         };
-        self.store.data_mut().body_of = Some(of.clone());
+        self.store.data_mut().passing = Some(of.clone());
         let phase = Phase::Other("messages.on-message");
         // Whoever sends much may cost much.
         let begun = u32::try_from(size >> 20)
@@ -384,7 +384,7 @@ impl Instance {
     ) -> (Phase, Result<R, FailureKind>) {
         let state = self.store.data_mut();
         let phase = std::mem::replace(&mut state.phase, Phase::Other("no call"));
-        state.body_of = None;
+        state.passing = None;
         let result = called.map_err(|error| explain(&error, deadline, &state.memory));
         if result.is_ok() {
             danger.survived();
@@ -434,7 +434,7 @@ impl State {
         Ok(Self {
             plugin: plugin.name().clone(),
             phase: Phase::Other("start"),
-            body_of: None,
+            passing: None,
             ending: None,
             log,
             clock: plugin.clock().clone(),

@@ -8,6 +8,7 @@ use wasmtime::component::ResourceAny;
 use crate::bindings::{Inspection, messages};
 use crate::counts::Hook;
 use crate::death::Death;
+use crate::exchange::Passing;
 use crate::failure::{FailureKind, PluginFailure};
 use crate::slot::Slot;
 use crate::worker_plugin::WorkerPlugin;
@@ -144,8 +145,7 @@ pub struct MessageStream {
     resource: ResourceAny,
     interest: messages::Interest,
     death: Arc<Death>,
-    /// Route and request id, for log lines.
-    of: (Arc<str>, Arc<str>),
+    of: Arc<Passing>,
 }
 
 impl MessageStream {
@@ -154,7 +154,7 @@ impl MessageStream {
         plugin: Rc<WorkerPlugin>,
         slot: Arc<Slot>,
         wanted: Option<(Inspection, Arc<Death>)>,
-        of: (Arc<str>, Arc<str>),
+        of: Arc<Passing>,
     ) -> Option<Self> {
         let (inspection, death) = wanted?;
         let stream = Self {

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName};
 use wasmtime::component::ResourceAny;
 
-use crate::exchange::{Exchange, HeadLimits};
+use crate::exchange::{Exchange, HeadLimits, Passing};
 use crate::failure::{FailureKind, PluginFailure};
 use crate::instance::Phase;
 use crate::slot::Slot;
@@ -21,7 +21,7 @@ pub struct BodyTransform {
     plugin: Rc<WorkerPlugin>,
     slot: Arc<Slot>,
     resource: ResourceAny,
-    body_of: (Arc<str>, Arc<str>),
+    of: Arc<Passing>,
     /// What the head had announced when the plugin returned this.
     announced: Vec<HeaderName>,
     limits: HeadLimits,
@@ -63,7 +63,7 @@ impl BodyTransform {
             plugin,
             slot,
             resource,
-            body_of: (exchange.facts.route.clone(), exchange.facts.id.clone()),
+            of: Arc::new(exchange.into()),
             announced: announced(headers),
             limits: exchange.limits,
         }
@@ -92,7 +92,7 @@ impl BodyTransform {
         }
         let mut instance = self.slot.instance.lock().await;
         let pushed = match instance.is_usable() {
-            true => instance.push(self.resource, chunk, &self.body_of).await,
+            true => instance.push(self.resource, chunk, &self.of).await,
             false => Err(FailureKind::LostInstance),
         };
         self.plugin.judge("transform.push", pushed)
@@ -174,7 +174,7 @@ impl BodyTransform {
             return (phase, Err(FailureKind::LostInstance));
         }
         instance
-            .finish(self.resource, &self.body_of, phase, ending)
+            .finish(self.resource, &self.of, phase, ending)
             .await
     }
 

@@ -144,7 +144,7 @@ impl WorkerPlugin {
             )
         };
         let check = |plugin: &Rc<Self>, wanted, slot: &Arc<Slot>, exchange: &Exchange| {
-            let of = (exchange.facts.route.clone(), exchange.facts.id.clone());
+            let of = Arc::new(exchange.into());
             Ok(MessageStream::new(plugin.clone(), slot.clone(), wanted, of))
         };
         self.call("on-upgrade", exchange, hook, check).await

@@ -27,7 +27,7 @@ fn the_configured_host_is_sent_and_the_clients_is_noted() {
         .expect_next();
     assert_eq!(exchange.upstream_authority(), "localhost:9223");
     assert_eq!(
-        exchange.attribute("original-host"),
+        exchange.attribute("original-host").as_deref(),
         Some("box.example:9222")
     );
     assert!(!exchange.uses_upstream_authority());
@@ -41,7 +41,7 @@ fn the_upstreams_own_host_is_asked_for_and_the_clients_is_noted() {
         .expect_next();
     assert!(exchange.uses_upstream_authority());
     assert_eq!(
-        exchange.attribute("original-host"),
+        exchange.attribute("original-host").as_deref(),
         Some("box.example:9222")
     );
 }

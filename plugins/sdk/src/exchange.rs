@@ -70,8 +70,9 @@ impl Exchange {
         })
     }
 
-    /// Only a hook's caller makes one, so that none exists outside a hook.
-    pub(crate) fn current() -> Self {
+    /// In a transform and in `on_message`: the exchange whose body or message that is. Hooks are given theirs. Where there
+    /// is none, as in `Plugin::new`, its functions trap.
+    pub fn current() -> Self {
         Self(())
     }
 }

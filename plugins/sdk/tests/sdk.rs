@@ -241,7 +241,7 @@ fn notes_are_read_back_in_the_same_and_in_a_later_hook() {
     let mut exchange = order("note").response(200, &[]);
     plugin.on_request(&mut exchange).expect_next();
     plugin.on_response(&mut exchange).expect_next();
-    assert_eq!(exchange.attribute("note"), Some("second"));
+    assert_eq!(exchange.attribute("note").as_deref(), Some("second"));
     let log: Vec<String> = plugin.log().iter().map(ToString::to_string).collect();
     assert_eq!(
         log,
@@ -432,7 +432,7 @@ fn a_held_head_can_be_edited_when_the_body_is_whole() {
     let end = finished(body.finish_held(&mut exchange, &[("x-late", "1")]));
     assert_eq!((&end.bytes[..], end.trailers.len()), (&b"abc"[..], 1));
     assert_eq!(exchange.request_header("x-length"), Some("3"));
-    assert_eq!(exchange.attribute("length"), Some("3"));
+    assert_eq!(exchange.attribute("length").as_deref(), Some("3"));
 
     let mut exchange = exchange.response(200, &[]);
     let body = plugin.on_response(&mut exchange).expect_hold();
@@ -501,7 +501,7 @@ fn an_end_is_told_with_all_that_is_known_of_it() {
         answered_by: None,
     };
     plugin.on_complete(&mut exchange, &summary);
-    assert_eq!(exchange.attribute("told"), Some("yes"));
+    assert_eq!(exchange.attribute("told").as_deref(), Some("yes"));
     assert_eq!(
         plugin.log().last().expect("a line").message,
         "test-exchange None Summary { end: Failed(Upstream, \"it broke\"), status: None, received_bytes: 1, \

@@ -112,7 +112,7 @@ impl Exchange {
     /// The name is 1 to 64 characters of `a`–`z`, `0`–`9`, `-` and `_`, the value at most 1,024 bytes.
     #[must_use]
     pub fn note_of(mut self, plugin: &str, note: &str, value: &str) -> Self {
-        let attributes = &mut self.inner_mut().attributes;
+        let attributes = &self.inner_mut().attributes;
         attributes.leave(plugin, note, value).expect("a legal note");
         self
     }
@@ -158,8 +158,8 @@ impl Exchange {
         text(&self.inner().request.headers, name)
     }
 
-    /// A note that the plugin left.
-    pub fn attribute(&self, name: &str) -> Option<&str> {
+    /// A note that the plugin left, in a hook or in the transform of a body.
+    pub fn attribute(&self, name: &str) -> Option<String> {
         self.inner().attributes.get(PLUGIN_NAME, name)
     }
 

@@ -13,7 +13,7 @@
 //!     let mut exchange = Exchange::get("/json/version").authority("box:9222");
 //!     plugin.on_request(&mut exchange).expect_next();
 //!     assert_eq!(exchange.upstream_authority(), "localhost:9222");
-//!     assert_eq!(exchange.attribute("original-host"), Some("box:9222"));
+//!     assert_eq!(exchange.attribute("original-host").as_deref(), Some("box:9222"));
 //! }
 //! ```
 //!

@@ -5,7 +5,7 @@ use serde::Deserialize;
 use witgate_plugin::{
     CompletionHook, ConfigErrors, Exchange, Failure, Plugin, Reply, Request, RequestHook,
     RequestVerdict, Response, ResponseHook, ResponseVerdict, Summary, Transform, Whole,
-    http_client, info, trailers,
+    http_client, info, stream, trailers,
 };
 
 const MAX: usize = 1 << 20;
@@ -60,6 +60,7 @@ impl Transform for Sum {
     fn finish(&mut self) -> Result<Vec<u8>, Failure> {
         let before = text(trailers::get("x-before"));
         trailers::set("x-sum", format!("{}{before}", self.0))?;
+        Exchange::current().set_attribute("sum", &self.0.to_string())?;
         if let Err(refused) = trailers::set("x-unannounced", "1") {
             info!("{refused}");
         }
@@ -116,6 +117,13 @@ impl RequestHook for Guest {
             "sum" => {
                 trailers::announce("x-sum")?;
                 return Ok(RequestVerdict::transform(Sum(0)));
+            }
+            "hold-noted" => {
+                return Ok(RequestVerdict::hold(stream(|piece| {
+                    Exchange::current().set_attribute("held", "yes")?;
+                    info!("a piece is held");
+                    Ok(piece)
+                })));
             }
             "sum-held" => return Ok(RequestVerdict::hold(Sum(0))),
             "too-late" => return Ok(RequestVerdict::transform(TooLate)),
@@ -184,7 +192,7 @@ impl CompletionHook for Guest {
         exchange.set_attribute("told", "yes")?;
         let through = response.map(|response| text(response.header("x-through")));
         let told = format!(
-            "over: {} end={:?} status={:?} received={} sent={} upstream={} timed={} answered={:?} seen={:?} through={through:?} earlier={earlier}",
+            "over: {} end={:?} status={:?} received={} sent={} upstream={} timed={} answered={:?} seen={:?} through={through:?} earlier={earlier} sum={:?}",
             request.path(),
             summary.end,
             summary.status,
@@ -196,6 +204,7 @@ impl CompletionHook for Guest {
                 .is_some_and(|time| time <= summary.duration),
             summary.answered_by,
             exchange.attribute("seen"),
+            exchange.attribute("sum"),
         );
         match &self.0.tell {
             Some(origin) => {

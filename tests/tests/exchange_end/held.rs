@@ -166,6 +166,53 @@ fn with_an_instance_for_each_exchange_all_this_works_and_no_instance_is_left_ove
 }
 
 #[test]
+fn what_a_transform_notes_is_in_the_access_log_and_told_at_the_end() {
+    let upstream = hello();
+    let witgate = through_guest(&upstream, "");
+
+    assert_eq!(ask(&witgate, "sum", "the body").text(), "hello");
+    assert_eq!(ask(&witgate, "sum-back", "").text(), "hello");
+
+    let noted = |notes: &str| {
+        witgate.log_line(&format!("the exchange with {notes}"), |line| {
+            line.message() == "exchange" && line.text("attributes") == Some(notes)
+        })
+    };
+    let up = noted("guest.seen=/a guest.sum=8");
+    let down = noted("guest.seen=/a guest.sum=5");
+    for exchange in [up, down] {
+        let id = exchange.text("request_id");
+        witgate.log_line("what is told of it", |line| {
+            let notes = ["sum=Some(\"8\")", "sum=Some(\"5\")"];
+            let told = notes.iter().any(|note| line.message().contains(note));
+            line.text("request_id") == id && told
+        });
+    }
+}
+
+#[test]
+fn a_client_that_leaves_while_its_body_is_held_leaves_its_notes() {
+    let upstream = hello();
+    let witgate = through_guest(&upstream, "");
+    let mut client = witgate.connect("main");
+    client.send(
+        "POST /left HTTP/1.1\r\nHost: a\r\nx-do: hold-noted\r\nContent-Length: 9\r\n\r\nfirst",
+    );
+    witgate.log_line("the first piece in the guest", |line| {
+        line.message() == "a piece is held"
+    });
+
+    client.reset();
+
+    let line = witgate.log_line("the exchange", |line| line.message() == "exchange");
+    assert_eq!(
+        line.text("attributes"),
+        Some("guest.seen=/left guest.held=yes")
+    );
+    assert_eq!(upstream.received(), []);
+}
+
+#[test]
 fn holding_a_body_is_no_failure_in_the_counts() {
     let upstream = hello();
     let witgate = through_guest(&upstream, "[admin]\nbind = \"127.0.0.1:0\"");
