@@ -100,6 +100,28 @@ fn variables_and_strings_are_those_that_were_granted() {
 }
 
 #[test]
+fn a_store_is_opened_in_the_words_of_the_standard_if_it_was_granted() {
+    let refused = guest("");
+    let outcome = order(&refused, "count", "");
+    assert!(outcome.contains("AccessDenied"), "{outcome}");
+    let checked = refused.setup().run_to_end(&["check", "witgate.toml"]);
+    let said = checked.output();
+    assert!(said.contains("grant.keyvalue = {}"), "{said}");
+    assert!(said.contains("wasi:keyvalue/store@0.2.0-draft"), "{said}");
+
+    let witgate =
+        guest("grant.keyvalue = { store = 'counts' }\n[keyvalue.counts]\nkind = 'memory'");
+    let counts = ["", "default", "counts"].map(|store| order(&witgate, "count", store));
+    assert_eq!(counts, ["1", "2", "3"]);
+    let outcome = order(&witgate, "count", "others");
+    assert!(outcome.contains("NoSuchStore"), "{outcome}");
+
+    let reader = guest("grant.keyvalue.operations = 'read'");
+    let outcome = order(&reader, "count", "");
+    assert!(outcome.contains("AccessDenied"), "{outcome}");
+}
+
+#[test]
 fn a_directory_is_read_and_neither_written_nor_left() {
     let witgate = guest(DATA);
     let data = witgate.setup().path().join("data");

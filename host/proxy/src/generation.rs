@@ -209,7 +209,7 @@ impl Generation {
                     let running = running.and_then(|old| old.http_plugins.get(&name));
                     let loaded = match running {
                         Some(running) => Ok(running.clone()),
-                        None => wasi_http::load(plugin, component).await,
+                        None => wasi_http::load(plugin, component, &lent).await,
                     };
                     loaded.map(|loaded| drop(http_plugins.insert(name, loaded)))
                 }
@@ -431,11 +431,7 @@ fn client(
 /// What does not fit between a component and its plugin's grants, or is new about it.
 fn about_grants(plugin: &config::Plugin, code: &Code, before: Option<&Code>) -> Vec<Problem> {
     let more = before.and_then(|before| imports::wants_more(plugin, before, code));
-    let missing = match code {
-        Code::Hooks(component) => grants::missing(plugin, component),
-        // Its toolchain adds imports that it never uses.
-        Code::WasiHttp(_) => Vec::new(),
-    };
+    let missing = grants::missing(plugin, code);
     let unneeded = imports::unneeded(plugin, code);
     missing.into_iter().chain(unneeded).chain(more).collect()
 }

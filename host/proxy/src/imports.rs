@@ -43,7 +43,7 @@ pub enum Standing {
 }
 
 /// What an interface needs to be of use, by the start of its name. All others need nothing.
-const NEEDS: [(&str, Need); 10] = [
+const NEEDS: [(&str, Need); 11] = [
     ("witgate:plugin/http-client@", Need::Grant("http-client")),
     ("witgate:plugin/keyvalue@", Need::Grant("keyvalue")),
     ("witgate:plugin/metrics@", Need::Grant("metrics")),
@@ -51,6 +51,7 @@ const NEEDS: [(&str, Need); 10] = [
     ("wasi:cli/environment@", Need::Grant("wasi.env")),
     ("wasi:config/", Need::Grant("wasi.config")),
     ("wasi:filesystem/", Need::Grant("wasi.directories")),
+    ("wasi:keyvalue/", Need::Grant("keyvalue")),
     ("wasi:http/client@", Need::Grant("http-client")),
     ("wasi:http/outgoing-handler@", Need::Grant("http-client")),
     ("wasi:sockets/", Need::Refused),

@@ -178,9 +178,10 @@ impl Component {
         &self.imports
     }
 
-    /// Whether it imports `keyvalue`, for which a plugin needs a grant.
+    /// Whether it imports `keyvalue`, ours or the standard's, for which a plugin needs a grant.
     pub fn uses_stores(&self) -> bool {
-        self.imports_ours("keyvalue")
+        let standard = |name: &String| name.starts_with("wasi:keyvalue/");
+        self.imports_ours("keyvalue") || self.imports.iter().any(standard)
     }
 
     /// Whether it imports `metrics`, for which a plugin needs a grant.

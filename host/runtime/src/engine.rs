@@ -9,6 +9,7 @@ use wasmtime::{Config, Engine};
 use crate::bindings;
 use crate::cache::CodeCache;
 use crate::instance::State;
+use crate::keyvalue;
 use crate::pool::Pool;
 use crate::wasi_http::HttpEngine;
 
@@ -124,5 +125,6 @@ fn linker(engine: &Engine) -> wasmtime::Result<Linker<State>> {
     bindings::EveryHook::add_to_linker::<_, HasSelf<_>>(&mut linker, |state| state)?;
     wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
     wasmtime_wasi_config::add_to_linker(&mut linker, State::wasi_config)?;
+    keyvalue::standard::add_to_linker(&mut linker, State::wasi_keyvalue)?;
     Ok(linker)
 }

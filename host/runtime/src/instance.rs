@@ -451,6 +451,16 @@ impl State {
         })
     }
 
+    /// What the guest keeps by `wasi:keyvalue`.
+    pub(crate) fn wasi_keyvalue(&mut self) -> keyvalue::standard::View<'_> {
+        keyvalue::standard::View {
+            out_of_place: self.without_stores(),
+            lent: &mut self.keyvalue,
+            table: &mut self.table,
+            stopwatch: Some(self.stopwatch.clone()),
+        }
+    }
+
     /// What the guest reads by `wasi:config`.
     pub(crate) fn wasi_config(&mut self) -> WasiConfig<'_> {
         WasiConfig::new(self.wasi_grant.variables())

@@ -2,11 +2,12 @@
 //!
 //! This crate has the store in memory; those that need a file or a network come with the grant, as a [`KeyValue`].
 //!
-//! wasmtime has a crate for the standard's `wasi:keyvalue`, which is not used here: its one store is a map that lives
-//! and dies with an instance, so that neither workers nor the exchanges of a recycled instance could share anything,
-//! and it knows no time to live and no bound.
+//! The standard's `wasi:keyvalue` is there as well ([`standard`]), over the same stores. wasmtime has a crate for it, which
+//! is not used: its one store is a map that lives and dies with an instance, so that neither workers nor the exchanges
+//! of a recycled instance could share anything; and its bindings are its own.
 
 mod memory;
+pub(crate) mod standard;
 
 use std::fmt;
 use std::future::Future;
@@ -21,6 +22,7 @@ pub use memory::{Change, MemoryStore, Stored};
 
 use crate::bindings::keyvalue::{Error, Host};
 use crate::instance::{Phase, State};
+use crate::stopwatch::Stopwatch;
 
 /// Longest key, in bytes: a digest, a token or a path fits, and an index of keys stays small.
 pub const MAX_KEY: usize = 256;
@@ -87,6 +89,8 @@ pub enum KeyValueError {
 pub struct KeyValueGrant {
     /// The store.
     pub store: Arc<dyn KeyValue>,
+    /// What the operator calls the store: a standard component may ask for it by this name.
+    pub name: Arc<str>,
     /// What stands before each key in the store, so that plugins do not meet: `plugin:NAME:` or `shared:NAME:`.
     pub namespace: Arc<str>,
     /// Bytes of a value, at most [`MAX_VALUE`].
@@ -152,6 +156,31 @@ impl Lent {
         Ok(grant.store.compare_and_set(&key, expected, value, ttl))
     }
 
+    /// Waits for an answer, as long as the call may still wait. None of it counts as run time.
+    async fn in_time<T>(
+        &mut self,
+        answer: Result<Answer<T>, Error>,
+        stopwatch: Option<&Arc<Stopwatch>>,
+    ) -> Result<T, Error> {
+        let future = match answer? {
+            Answer::Now(answer) => return answer.map_err(Error::from),
+            Answer::Later(future) => future,
+        };
+        let grant = self.grant.as_ref();
+        let timeout = grant.and_then(|grant| grant.store.timeout());
+        let left = timeout.unwrap_or_default().saturating_sub(self.waited);
+        let started = Instant::now();
+        let answered = {
+            let _time_stands_still = stopwatch.map(Stopwatch::wait);
+            tokio::time::timeout(left, future).await
+        };
+        self.waited += started.elapsed();
+        match answered {
+            Ok(answer) => answer.map_err(Error::from),
+            Err(_) => Err(late()),
+        }
+    }
+
     /// The grant, for a call that may still wait: one that may not is not begun, as nobody would hear how it ended.
     fn grant(&self) -> Result<&KeyValueGrant, Error> {
         let grant = self.grant.as_ref().ok_or(Error::NotGranted)?;
@@ -207,35 +236,22 @@ impl From<KeyValueError> for Error {
 
 impl State {
     fn lent(&self) -> Result<&Lent> {
-        match self.phase {
-            Phase::Other(call @ ("start" | "configure" | "config-schema")) => {
-                bail!("stores are used in hooks and transforms, not in {call}")
-            }
-            _ => Ok(&self.keyvalue),
+        match self.without_stores() {
+            Some(call) => bail!("stores are used in hooks and transforms, not in {call}"),
+            None => Ok(&self.keyvalue),
         }
     }
 
-    /// Waits for an answer, as long as the call may still wait. None of it counts as run time.
-    async fn in_time<T>(&mut self, answer: Result<Answer<T>, Error>) -> Result<T, Error> {
-        let future = match answer? {
-            Answer::Now(answer) => return answer.map_err(Error::from),
-            Answer::Later(future) => future,
-        };
-        let grant = self.keyvalue.grant.as_ref();
-        let timeout = grant.and_then(|grant| grant.store.timeout());
-        let left = timeout
-            .unwrap_or_default()
-            .saturating_sub(self.keyvalue.waited);
-        let started = Instant::now();
-        let answered = {
-            let _time_stands_still = self.stopwatch.wait();
-            tokio::time::timeout(left, future).await
-        };
-        self.keyvalue.waited += started.elapsed();
-        match answered {
-            Ok(answer) => answer.map_err(Error::from),
-            Err(_) => Err(late()),
+    /// The present call, if it is one that has no stores.
+    pub(crate) fn without_stores(&self) -> Option<&'static str> {
+        match self.phase {
+            Phase::Other(call @ ("start" | "configure" | "config-schema")) => Some(call),
+            _ => None,
         }
+    }
+
+    async fn in_time<T>(&mut self, answer: Result<Answer<T>, Error>) -> Result<T, Error> {
+        self.keyvalue.in_time(answer, Some(&self.stopwatch)).await
     }
 }
 
@@ -337,6 +353,7 @@ mod tests {
         let store = Arc::new(Asked::default());
         let mut lent = Lent::new(Some(KeyValueGrant {
             store: store.clone(),
+            name: "default".into(),
             namespace: "plugin:a:".into(),
             value_size: 10,
             read_only: false,

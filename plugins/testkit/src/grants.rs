@@ -61,6 +61,7 @@ impl Store {
     pub(crate) fn grant(&self) -> KeyValueGrant {
         KeyValueGrant {
             store: self.store.clone(),
+            name: "default".into(),
             namespace: NAMESPACE.into(),
             value_size: VALUE_SIZE,
             read_only: false,

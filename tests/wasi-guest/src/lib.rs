@@ -11,6 +11,7 @@ use witgate_plugin::{
 };
 
 use bindings::wasi::config::store;
+use bindings::wasi::keyvalue::{atomics, store as keyvalue};
 
 #[allow(missing_docs, unreachable_pub, clippy::all, reason = "generated")]
 mod bindings {
@@ -80,6 +81,18 @@ fn configured(key: &str) -> String {
     }
 }
 
+/// One more than the last time, in the words of the standard.
+fn counted(store: &str) -> String {
+    let count = keyvalue::open(store).and_then(|bucket| {
+        atomics::increment(&bucket, "orders", 1)?;
+        bucket.get("orders")
+    });
+    match count {
+        Ok(count) => String::from_utf8_lossy(&count.unwrap_or_default()).into_owned(),
+        Err(error) => format!("error: {error:?}"),
+    }
+}
+
 fn done(what: &str, on: &str, with: &str) -> String {
     match what {
         "env" => std::env::var(on).unwrap_or_else(|_| "nothing".into()),
@@ -88,6 +101,7 @@ fn done(what: &str, on: &str, with: &str) -> String {
             .collect::<Vec<_>>()
             .join(" "),
         "config" => configured(on),
+        "count" => counted(on),
         "read" => outcome(fs::read_to_string(on), |text| text),
         "write" => outcome(fs::write(on, with), |()| "written".into()),
         "remove" => outcome(fs::remove_file(on), |()| "removed".into()),

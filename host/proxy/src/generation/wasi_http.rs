@@ -10,11 +10,13 @@ use witgate_runtime::{Isolation, WasiGrant};
 use crate::components::Code;
 use crate::config::{self, ComponentSource, Config, Destination, Location, OnFailure};
 use crate::config::{Problem, Problems};
+use crate::grants::Lendable;
 
 /// Puts the plugin together and tries it out, so that a mistake is found before anything is bound or swapped.
 pub(super) async fn load(
     plugin: &config::Plugin,
     component: Arc<HttpComponent>,
+    lent: &Lendable<'_>,
 ) -> Result<Arc<HttpPlugin>, Vec<Problem>> {
     let mut problems = unfit_keys(plugin);
     let settings = settings(plugin, &component).unwrap_or_else(|found| {
@@ -32,10 +34,14 @@ pub(super) async fn load(
         concurrency: own.concurrency,
         log_lines: limits.log_lines,
     };
-    let lent = &plugin.grant.wasi;
-    let settings = lent.config.iter().cloned().chain(settings);
-    let wasi = WasiGrant::new(lent.environment.clone(), lent.directories.clone(), settings);
+    let grant = &plugin.grant.wasi;
+    let settings = grant.config.iter().cloned().chain(settings);
+    let (environment, directories) = (grant.environment.clone(), grant.directories.clone());
+    let wasi = WasiGrant::new(environment, directories, settings);
     let mut built = HttpPlugin::new(plugin.name.clone(), component, limits).with_wasi(wasi);
+    if let Some(store) = lent.store(plugin) {
+        built = built.with_keyvalue(store);
+    }
     if let Some(grant) = &plugin.grant.http_client {
         built = built.with_outgoing(OutgoingGrant {
             client: super::client(plugin, grant)?,

@@ -19,6 +19,7 @@ pub struct HttpComponent {
     is_middleware: bool,
     sends_requests: bool,
     reads_settings: bool,
+    uses_stores: bool,
     imports: Vec<String>,
     digest: ComponentDigest,
 }
@@ -90,6 +91,7 @@ impl HttpComponent {
             is_middleware: matches!(pre, Pre::V03(_)) && imports(HANDLER),
             sends_requests: imports("wasi:http/outgoing-handler@") || imports("wasi:http/client@"),
             reads_settings: imports("wasi:config/"),
+            uses_stores: imports("wasi:keyvalue/"),
             pre,
             imports: names,
             digest,
@@ -110,6 +112,11 @@ impl HttpComponent {
     /// Whether it imports `wasi:config`, which gives it its settings.
     pub fn reads_settings(&self) -> bool {
         self.reads_settings
+    }
+
+    /// Whether it imports `wasi:keyvalue`, for which a plugin needs a grant.
+    pub fn uses_stores(&self) -> bool {
+        self.uses_stores
     }
 
     /// The interfaces that it imports, with their versions. Toolchains add some that are never called.

@@ -7,6 +7,7 @@ use wasmtime_wasi_config::WasiConfig;
 use super::onward;
 use super::state::State;
 use crate::engine::start_clock;
+use crate::keyvalue;
 
 /// Made when the first such component is loaded. Cheap to clone.
 #[derive(Clone)]
@@ -45,6 +46,7 @@ fn linker(engine: &Engine) -> wasmtime::Result<Linker<State>> {
     wasmtime_wasi_config::add_to_linker(&mut linker, |state: &mut State| {
         WasiConfig::new(state.grant.variables())
     })?;
+    keyvalue::standard::add_to_linker(&mut linker, State::keyvalue)?;
     onward::add_to_linker(&mut linker)?;
     Ok(linker)
 }

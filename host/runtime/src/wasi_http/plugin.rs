@@ -10,6 +10,7 @@ use super::component::HttpComponent;
 use super::outgoing::OutgoingGrant;
 use super::state::State;
 use crate::failure::FailureKind;
+use crate::keyvalue::KeyValueGrant;
 use crate::wasi::WasiGrant;
 
 /// What one standard component may use up.
@@ -48,6 +49,7 @@ pub struct HttpPlugin {
     limits: HttpLimits,
     wasi: Arc<WasiGrant>,
     grant: Option<OutgoingGrant>,
+    keyvalue: Option<KeyValueGrant>,
 }
 
 impl HttpPlugin {
@@ -59,6 +61,7 @@ impl HttpPlugin {
             limits,
             wasi: Arc::default(),
             grant: None,
+            keyvalue: None,
         }
     }
 
@@ -73,6 +76,13 @@ impl HttpPlugin {
     #[must_use]
     pub fn with_outgoing(mut self, grant: OutgoingGrant) -> Self {
         self.grant = Some(grant);
+        self
+    }
+
+    /// Lends it a store. Without, none can be opened.
+    #[must_use]
+    pub fn with_keyvalue(mut self, grant: KeyValueGrant) -> Self {
+        self.keyvalue = Some(grant);
         self
     }
 
@@ -102,6 +112,10 @@ impl HttpPlugin {
 
     pub(crate) fn grant(&self) -> Option<&OutgoingGrant> {
         self.grant.as_ref()
+    }
+
+    pub(crate) fn keyvalue(&self) -> Option<&KeyValueGrant> {
+        self.keyvalue.as_ref()
     }
 
     pub(crate) fn wasi(&self) -> &Arc<WasiGrant> {

@@ -11,6 +11,7 @@ use super::onward::Onward;
 use super::outgoing::{Hooks, Outgoing};
 use super::plugin::HttpPlugin;
 use super::worker_plugin::About;
+use crate::keyvalue;
 use crate::log_budget::LogShare;
 use crate::memory_limit::MemoryLimit;
 use crate::stdio::LogStream;
@@ -24,6 +25,7 @@ pub(crate) struct State {
     wasi: WasiCtx,
     http: WasiHttpCtx,
     hooks: Hooks,
+    keyvalue: keyvalue::Lent,
     table: ResourceTable,
 }
 
@@ -50,8 +52,20 @@ impl State {
             wasi: context,
             http: WasiHttpCtx::new(),
             hooks: Hooks::new(outgoing),
+            keyvalue: keyvalue::Lent::new(plugin.keyvalue().cloned()),
             table: wasi::table(),
         })
+    }
+
+    /// What the component keeps by `wasi:keyvalue`. Each call may wait as long as the store's `timeout`.
+    pub(crate) fn keyvalue(&mut self) -> keyvalue::standard::View<'_> {
+        self.keyvalue.begin();
+        keyvalue::standard::View {
+            lent: &mut self.keyvalue,
+            table: &mut self.table,
+            stopwatch: None,
+            out_of_place: None,
+        }
     }
 }
 
