@@ -39,7 +39,12 @@ enum Kind {
     Component(Box<Written>),
     /// Of a request that a middleware passes on.
     Onward(WasiBody),
+    /// One that has begun: what was read of it, until that was taken, and the rest.
+    Begun(Box<(Option<Read>, Body)>),
 }
+
+/// What was read of a body.
+pub(crate) type Read = Result<Frame<Bytes>, BodyError>;
 
 /// Why a body ended before its end.
 #[derive(Debug, thiserror::Error)]
@@ -142,6 +147,11 @@ impl Body {
     /// The body of a request that a middleware passes on.
     pub(crate) fn onward(body: WasiBody) -> Self {
         Self(Kind::Onward(body))
+    }
+
+    /// The same body with what was read of it.
+    pub(crate) fn after(self, first: Read) -> Self {
+        Self(Kind::Begun(Box::new((Some(first), self))))
     }
 
     /// The same body, passed through a plugin.
@@ -281,6 +291,10 @@ impl http_body::Body for Body {
             Kind::Transformed(transformed) => transformed.poll_frame(cx),
             Kind::Component(written) => written.poll_frame(cx),
             Kind::Onward(body) => Pin::new(body).poll_frame(cx).map_err(BodyError::from),
+            Kind::Begun(begun) => match begun.0.take() {
+                Some(first) => Poll::Ready(Some(first)),
+                None => Pin::new(&mut begun.1).poll_frame(cx),
+            },
         }
     }
 
@@ -292,6 +306,7 @@ impl http_body::Body for Body {
             Kind::File(file) => file.is_end(),
             Kind::Component(written) => written.body.is_end_stream(),
             Kind::Onward(body) => body.is_end_stream(),
+            Kind::Begun(begun) => begun.0.is_none() && begun.1.is_end_stream(),
             Kind::Transformed(transformed) => {
                 matches!(transformed.step, Step::Ended) && transformed.trailers.is_none()
             }
@@ -308,6 +323,10 @@ impl http_body::Body for Body {
             Kind::Trailed(_) | Kind::Transformed(_) => SizeHint::default(),
             Kind::Component(written) => written.body.size_hint(),
             Kind::Onward(body) => body.size_hint(),
+            Kind::Begun(begun) => match begun.0 {
+                Some(_) => SizeHint::default(),
+                None => begun.1.size_hint(),
+            },
         }
     }
 }

@@ -1,10 +1,12 @@
 //! Standard components in the life of a request: as its end, and as middleware in a chain.
 
-use std::pin::pin;
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
+use std::task::Poll;
 
 use bytes::Bytes;
 use http::uri::{Authority, PathAndQuery, Scheme};
-use http::{HeaderValue, Request, Response, Uri, Version, header};
+use http::{HeaderValue, Method, Request, Response, Uri, Version, header};
 use http_body::{Body as _, Frame};
 use http_body_util::{BodyExt, Empty};
 use witgate_runtime::wasi_http::{
@@ -12,7 +14,7 @@ use witgate_runtime::wasi_http::{
 };
 use witgate_runtime::{Exchange, PluginFailure};
 
-use crate::body::{Body, BodyError};
+use crate::body::{Body, BodyError, Read};
 use crate::connection::Context;
 use crate::failure::Failure;
 use crate::trailers;
@@ -50,6 +52,12 @@ pub(crate) async fn through(
             Some(onward) = passed_on.recv() => onward,
         };
         let (inner, body) = onward(exchange, request)?;
+        // What sends a body on decides how it is framed before it reads any of it.
+        let body = tokio::select! {
+            biased;
+            handled = &mut handling => return received(handled, context),
+            body = begun(&inner.request.method, body) => body,
+        };
         let passing = rest(inner, body);
         let (_, response) = tokio::select! {
             biased;
@@ -123,6 +131,45 @@ fn onward(
         limits: exchange.limits,
     };
     Ok((Box::new(inner), Body::onward(body)))
+}
+
+/// A body whose first piece is there, or that is known to be none. A request with another method may have a body that
+/// comes when its answer is there, so that nobody waits for more of it than there is at once.
+async fn begun(method: &Method, mut body: Body) -> Body {
+    if body.is_end_stream() || body.exact_size().is_some() {
+        return body;
+    }
+    let first = match has_no_use_for_a_body(method) {
+        true => body.frame().await,
+        false => match poll_once(&mut body).await {
+            Some(first) => first,
+            None => return body,
+        },
+    };
+    match first {
+        Some(first) => body.after(first),
+        None => Body::empty(),
+    }
+}
+
+/// RFC 9110 §9.3: content in such a request has no meaning, and clients send none.
+fn has_no_use_for_a_body(method: &Method) -> bool {
+    matches!(
+        *method,
+        Method::GET | Method::HEAD | Method::DELETE | Method::OPTIONS | Method::TRACE
+    )
+}
+
+/// The next frame, if it is there.
+async fn poll_once(body: &mut Body) -> Option<Option<Read>> {
+    poll_fn(|cx| {
+        let frame = Pin::new(&mut *body).poll_frame(cx);
+        Poll::Ready(match frame {
+            Poll::Ready(frame) => Some(frame),
+            Poll::Pending => None,
+        })
+    })
+    .await
 }
 
 /// The response, with what belongs to the connection taken off.
