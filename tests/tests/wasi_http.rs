@@ -2,10 +2,13 @@
 //! ends its own exchange, says why in the log, and harms nobody else.
 
 use std::fs;
+use std::path::Path;
 use std::sync::OnceLock;
 
 use rustix::process::Signal;
 use witgate_tests::http::{Connection, Message, exchange};
+use witgate_tests::nginx::Nginx;
+use witgate_tests::tls::Certificates;
 use witgate_tests::upstream::response;
 use witgate_tests::witgate::{LogLine, Setup};
 use witgate_tests::{Upstream, Witgate, config, wasi_http};
@@ -265,6 +268,99 @@ fn without_a_grant_no_request_is_sent() {
 }
 
 #[test]
+fn a_component_keeps_in_a_store_what_its_instances_do_not() {
+    let component = wasi_http::rust("keyvalue-component");
+    let witgate = serving(&component, "grant.keyvalue = { value-size = \"5B\" }");
+    let ask = |path: &str| witgate.get("main", path).text().to_owned();
+    assert_eq!(
+        ["/", "/", "/"].map(ask),
+        ["exchange 1", "exchange 2", "exchange 3"]
+    );
+    assert_eq!(ask("/many"), "[\"a\", \"b\"], then false");
+    assert_eq!(ask("/set?k=value"), "Some(Ok(\"value\"))");
+    assert_eq!(
+        ask("/set?k=longer"),
+        "a value is over the 5 bytes of `grant.keyvalue.value-size`"
+    );
+    assert_eq!(ask("/open?other"), "no such store");
+    assert_eq!(ask("/list"), "keys cannot be listed here");
+
+    let refused = serving(&component, "");
+    assert_eq!(refused.get("main", "/").text(), "access denied");
+    let checked = refused.setup().run_to_end(&["check", "witgate.toml"]);
+    let said = checked.output();
+    assert!(said.contains("keeps values in a store"), "{said}");
+}
+
+#[test]
+fn a_component_sends_requests_by_https() {
+    let nginx = Nginx::start(
+        &["localhost"],
+        "location / { return 203 \"$ssl_protocol\"; }",
+    );
+    let origin = format!("https://localhost:{}", nginx.port());
+    let grant =
+        |ca: &Path| format!("grant.http-client = {{ origins = [{origin:?}], ca = {ca:?} }}");
+    let witgate = serving(wstd(), &grant(&nginx.ca()));
+    let answer = witgate.get("main", &format!("/fetch?{origin}/"));
+    assert!(answer.text().starts_with("TLSv1."), "{}", answer.text());
+
+    let others = Certificates::new(&["DNS:localhost"]);
+    let witgate = serving(wstd(), &grant(&others.ca()));
+    let answer = witgate.get("main", &format!("/fetch?{origin}/"));
+    assert!(
+        answer.text().contains("TlsCertificateError"),
+        "{}",
+        answer.text()
+    );
+}
+
+#[test]
+fn a_component_waits_no_longer_than_it_wants_to() {
+    // It takes connections, and says as much as it is asked for before it says nothing more.
+    let origin = Upstream::start(|peer| {
+        let Ok(Some(head)) = peer.try_read_head() else {
+            // No head but the beginning of a handshake.
+            return;
+        };
+        if head.start_line.contains("/head") {
+            peer.send("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nfirst");
+        }
+        peer.read_to_end().ok();
+    });
+    let address = origin.address();
+    let certificates = Certificates::new(&["IP:127.0.0.1"]);
+    let ca = certificates.ca();
+    let witgate = serving(
+        wstd(),
+        &format!(
+            "grant.http-client = {{ origins = [\"http://{address}\", \"https://{address}\"], \
+             timeout = \"60s\", ca = {ca:?} }}\nlimits.first-byte = \"60s\""
+        ),
+    );
+    for (wanted, url, said) in [
+        (
+            "connect",
+            format!("https://{address}/"),
+            "ConnectionTimeout",
+        ),
+        (
+            "first-byte",
+            format!("http://{address}/"),
+            "HttpResponseTimeout",
+        ),
+        (
+            "between-bytes",
+            format!("http://{address}/head"),
+            "broken off",
+        ),
+    ] {
+        let answer = witgate.get("main", &format!("/fetch-within?{wanted}&{url}"));
+        assert!(answer.text().contains(said), "{wanted}: {}", answer.text());
+    }
+}
+
+#[test]
 fn a_component_that_spins_holds_nobody_up_and_is_ended() {
     for component in [wstd(), wasip3()] {
         let witgate = serving(component, "limits.processor = \"1s\"");
@@ -417,6 +513,31 @@ fn a_middleware_may_answer_itself_or_ask_twice() {
         .map(|it| &*it.request.head.start_line)
         .collect();
     assert_eq!(asked, ["GET /first HTTP/1.1", "GET /twice HTTP/1.1"]);
+    // One of them it made itself.
+    for request in upstream.received() {
+        let head = &request.request.head;
+        for framing in ["transfer-encoding", "content-length"] {
+            assert_eq!(head.header(framing), None, "{head:?}");
+        }
+    }
+}
+
+#[test]
+fn a_request_without_a_body_that_a_middleware_makes_is_sent_again_when_that_is_safe() {
+    // Each connection answers once and swallows what comes after.
+    let upstream = Upstream::start(|peer| {
+        if peer.next_request().is_some() {
+            peer.send(response("200 OK", &[], "well"));
+            peer.next_request_head();
+        }
+    });
+    let text = config::through(&["middle"], upstream.address())
+        + "[plugin.middle]\ncomponent = \"middle.wasm\"\n";
+    let setup = Setup::new().file("middle.wasm", middleware());
+    let witgate = setup.start(&text);
+    for _ in 0..5 {
+        assert_eq!(witgate.get("main", "/twice").text(), "well");
+    }
 }
 
 #[test]

@@ -22,7 +22,8 @@ use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
-use witgate_runtime::wasi_http::{Opened, Opening, OutgoingClient, WasiBody};
+use tokio::time::timeout;
+use witgate_runtime::wasi_http::{Opened, Opening, OutgoingClient, Waits, WasiBody};
 use witgate_runtime::{HttpClient, Origin, Scheme, SendError, Sending};
 
 use self::tls::Trust;
@@ -74,8 +75,8 @@ impl HttpClient for Client {
 }
 
 impl OutgoingClient for Client {
-    fn open(&self, origin: Origin, request: Request<WasiBody>) -> Opening {
-        Box::pin(open(self.clone(), origin, request))
+    fn open(&self, origin: Origin, request: Request<WasiBody>, waits: Waits) -> Opening {
+        Box::pin(open(self.clone(), origin, request, waits))
     }
 }
 
@@ -84,8 +85,10 @@ async fn open(
     client: Client,
     origin: Origin,
     mut request: Request<WasiBody>,
+    waits: Waits,
 ) -> Result<Opened, SendError> {
-    let (mut sender, connection) = client.connect(&origin).await?;
+    let connecting = timeout(waits.connect, client.connect(&origin)).await;
+    let (mut sender, connection) = connecting.map_err(|_| SendError::ConnectTimeout)??;
     // What an origin server, unlike a proxy, is asked for.
     let path = request.uri().path_and_query().cloned();
     *request.uri_mut() = path.unwrap_or(PathAndQuery::from_static("/")).into();
@@ -95,10 +98,14 @@ async fn open(
         }
     });
     let mut response = std::pin::pin!(sender.send_request(request));
-    let (response, connection): (_, Pin<Box<dyn Future<Output = ()> + Send>>) = tokio::select! {
-        response = response.as_mut() => (response, connection),
-        () = connection.as_mut() => (response.await, Box::pin(async {})),
-    };
+    let answered = timeout(waits.first_byte, async {
+        let (response, connection): (_, Pin<Box<dyn Future<Output = ()> + Send>>) = tokio::select! {
+            response = response.as_mut() => (response, connection),
+            () = connection.as_mut() => (response.await, Box::pin(async {})),
+        };
+        (response, connection)
+    });
+    let (response, connection) = answered.await.map_err(|_| SendError::FirstByteTimeout)?;
     let mut response = response.map_err(|error| broken(&error))?;
     remove_hop_by_hop(response.headers_mut());
     Ok(Opened {

@@ -54,6 +54,10 @@ pub type Sending = Pin<Box<dyn Future<Output = Result<Response<Bytes>, SendError
 pub enum SendError {
     /// No connection, or none that is who it should be, so nothing was sent.
     Connect(String),
+    /// No connection in the time that the caller had for it, so nothing was sent.
+    ConnectTimeout,
+    /// The head of the response did not come in the time that the caller had for it.
+    FirstByteTimeout,
     /// The server cannot show by its certificate that it is who it should be. Nothing was sent.
     Certificate(String),
     /// The connection broke, or what came is no HTTP response.
@@ -170,7 +174,9 @@ impl Outbound {
             }
             Ok(Err(SendError::Broken(why))) => Err(Error::Broken(why)),
             Ok(Err(SendError::TooLarge)) => Err(too_large(grant)),
-            Err(_) => Err(Error::Timeout),
+            Ok(Err(SendError::ConnectTimeout | SendError::FirstByteTimeout)) | Err(_) => {
+                Err(Error::Timeout)
+            }
         }
     }
 

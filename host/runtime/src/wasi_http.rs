@@ -29,7 +29,7 @@ mod state;
 pub use body::{ChannelBody, FrameSender, HttpBody, channel};
 pub use component::{HttpComponent, is_wasi_http};
 pub use onward::{Next, Onward};
-pub use outgoing::{Opened, Opening, OutgoingClient, OutgoingGrant};
+pub use outgoing::{Opened, Opening, OutgoingClient, OutgoingGrant, Waits};
 pub use plugin::{HttpLimits, HttpPlugin};
 pub use wasmtime_wasi_http::{Error as HttpError, WasiBody};
 pub use worker_plugin::{About, WorkerHttpPlugin};

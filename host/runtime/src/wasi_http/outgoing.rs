@@ -6,7 +6,7 @@
 use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -14,7 +14,7 @@ use http::{Request, Response, Uri};
 use http_body::{Frame, SizeHint};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::timeout;
+use tokio::time::{Sleep, sleep, timeout};
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpHooks};
 
 use crate::exchange::Scheme;
@@ -26,12 +26,21 @@ pub trait OutgoingClient: fmt::Debug + Send + Sync {
     /// Sends a request to this origin and waits for the head of the response. The URI is in absolute form, `Host` is
     /// there, the framing is up to the client. Dropping the future ends the request at once.
     ///
-    /// There is no limit on the time or on the bodies: the caller has them.
+    /// There is no limit on the bodies: the caller has one.
     ///
     /// # Errors
     ///
     /// See [`SendError`].
-    fn open(&self, origin: Origin, request: Request<WasiBody>) -> Opening;
+    fn open(&self, origin: Origin, request: Request<WasiBody>, waits: Waits) -> Opening;
+}
+
+/// How long a request may wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Waits {
+    /// For a connection, by TLS where the origin has it.
+    pub connect: Duration,
+    /// From then on for the head of the response.
+    pub first_byte: Duration,
 }
 
 /// A request under way.
@@ -60,7 +69,7 @@ pub struct OutgoingGrant {
     pub client: Arc<dyn OutgoingClient>,
     /// Where to; a request to any other origin is refused.
     pub origins: Vec<Origin>,
-    /// From one request to the head of its response. The component may want less.
+    /// From one request to the head of its response, the connection included. The component may want less of either.
     pub timeout: Duration,
     /// Bytes of a request's and of a response's body.
     pub body_size: usize,
@@ -102,17 +111,24 @@ impl Outgoing {
             .and_then(|origin| Some((self.grant.filter(|g| g.origins.contains(&origin))?, origin)))
             .ok_or(Error::HttpRequestDenied)?;
         let turn = (self.turns.try_acquire_owned()).map_err(|_| Error::ConnectionLimitReached)?;
-        let wanted = options.and_then(|options| options.first_byte_timeout);
-        let limit = wanted.map_or(grant.timeout, |wanted| wanted.min(grant.timeout));
+        let wanted = options.unwrap_or_default();
+        let within =
+            |wanted: Option<Duration>| wanted.map_or(grant.timeout, |w| w.min(grant.timeout));
+        let waits = Waits {
+            connect: within(wanted.connect_timeout),
+            first_byte: within(wanted.first_byte_timeout),
+        };
         let request = request.map(|body| {
             let too_large = Error::HttpRequestBodySize(Some(grant.body_size as u64));
-            bounded(body, grant.body_size, too_large, None)
+            bounded(body, grant.body_size, too_large)
         });
-        let opened = match timeout(limit, grant.client.open(origin, request)).await {
+        let opened = match timeout(grant.timeout, grant.client.open(origin, request, waits)).await {
             Ok(Ok(opened)) => opened,
             Ok(Err(SendError::Connect(why))) => {
                 return Err(Error::Connect(std::io::Error::other(why)));
             }
+            Ok(Err(SendError::ConnectTimeout)) => return Err(Error::ConnectionTimeout),
+            Ok(Err(SendError::FirstByteTimeout)) => return Err(Error::HttpResponseTimeout),
             Ok(Err(SendError::Certificate(_))) => return Err(Error::TlsCertificateError),
             Ok(Err(SendError::Broken(_) | SendError::TooLarge)) => {
                 return Err(Error::HttpProtocolError);
@@ -121,7 +137,8 @@ impl Outgoing {
         };
         let response = opened.response.map(|body| {
             let too_large = Error::HttpResponseBodySize(Some(grant.body_size as u64));
-            bounded(body, grant.body_size, too_large, Some(turn))
+            let body = bounded(body, grant.body_size, too_large);
+            received(body, turn, wanted.between_bytes_timeout)
         });
         let connection = opened.connection;
         let driver = async move {
@@ -137,17 +154,11 @@ fn origin(uri: &Uri) -> Option<Origin> {
     Origin::parse(scheme, uri.authority()?.as_str())
 }
 
-/// The same body, which fails with `too_large` once it is, and keeps `turn` as long as it lives.
-fn bounded(
-    body: WasiBody,
-    limit: usize,
-    too_large: Error,
-    turn: Option<OwnedSemaphorePermit>,
-) -> WasiBody {
+/// The same body, which fails with `too_large` once it is.
+fn bounded(body: WasiBody, limit: usize, too_large: Error) -> WasiBody {
     Bounded {
         body: Limited::new(body, limit),
         too_large: Some(too_large),
-        _turn: turn,
     }
     .boxed_unsync()
 }
@@ -155,7 +166,6 @@ fn bounded(
 struct Bounded {
     body: Limited<WasiBody>,
     too_large: Option<Error>,
-    _turn: Option<OwnedSemaphorePermit>,
 }
 
 impl http_body::Body for Bounded {
@@ -175,6 +185,56 @@ impl http_body::Body for Bounded {
                 Err(_) => Error::HttpProtocolError,
             }
         })
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// A response's body, which keeps `turn` as long as it lives and fails when nothing of it comes for `pause`. Without, it is
+/// bounded by what bounds the component: its client's patience, and that of the listener.
+fn received(body: WasiBody, turn: OwnedSemaphorePermit, pause: Option<Duration>) -> WasiBody {
+    Received {
+        body,
+        pause,
+        timer: None,
+        _turn: turn,
+    }
+    .boxed_unsync()
+}
+
+struct Received {
+    body: WasiBody,
+    pause: Option<Duration>,
+    /// Runs while something is waited for.
+    timer: Option<Pin<Box<Sleep>>>,
+    _turn: OwnedSemaphorePermit,
+}
+
+impl http_body::Body for Received {
+    type Data = Bytes;
+    type Error = Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        let this = &mut *self;
+        if let Poll::Ready(frame) = Pin::new(&mut this.body).poll_frame(cx) {
+            this.timer = None;
+            return Poll::Ready(frame);
+        }
+        let Some(pause) = this.pause else {
+            return Poll::Pending;
+        };
+        let timer = (this.timer).get_or_insert_with(|| Box::pin(sleep(pause)));
+        ready!(timer.as_mut().poll(cx));
+        Poll::Ready(Some(Err(Error::ConnectionReadTimeout)))
     }
 
     fn is_end_stream(&self) -> bool {

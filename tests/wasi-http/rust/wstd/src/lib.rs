@@ -16,6 +16,7 @@ async fn main(request: Request<Body>) -> Result<Response<Body>, Error> {
         "/head" => Ok(Response::new(describe(&request).into())),
         "/stream" => Ok(Response::new(megabytes(argument.parse().unwrap_or(1)))),
         "/fetch" => fetch(&argument).await,
+        "/fetch-within" => fetch_within(&argument).await,
         "/print" => {
             println!("printed by the component");
             Ok(Response::new("printed\n".to_owned().into()))
@@ -88,6 +89,26 @@ async fn fetch(url: &str) -> Result<Response<Body>, Error> {
             .body(response.into_body())?,
         Err(error) => Response::new(format!("refused: {error:?}\n").into()),
     })
+}
+
+/// `WHICH&URL`: waits no longer than a tenth of a second for one of the things that a request waits for.
+async fn fetch_within(argument: &str) -> Result<Response<Body>, Error> {
+    let (which, url) = argument.split_once('&').unwrap_or_default();
+    let (mut client, limit) = (Client::new(), Duration::from_millis(100));
+    match which {
+        "connect" => client.set_connect_timeout(limit),
+        "first-byte" => client.set_first_byte_timeout(limit),
+        _ => client.set_between_bytes_timeout(limit),
+    }
+    let request = Request::get(url).body(Body::empty())?;
+    let said = match client.send(request).await {
+        Ok(response) => match response.into_body().contents().await {
+            Ok(bytes) => format!("{} bytes\n", bytes.len()),
+            Err(error) => format!("broken off: {error:?}\n"),
+        },
+        Err(error) => format!("refused: {error:?}\n"),
+    };
+    Ok(Response::new(said.into()))
 }
 
 fn spin() -> ! {
