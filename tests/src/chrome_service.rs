@@ -207,8 +207,8 @@ fn configuration(ports: Ports, setup: &Setup) -> String {
         ("0.0.0.0:9222", format!("0.0.0.0:{}", ports.cdp)),
         ("0.0.0.0:8088", "127.0.0.1:0".to_owned()),
         ("0.0.0.0:9901", format!("127.0.0.1:{}", ports.admin)),
-        ("127.0.0.1:9223", format!("127.0.0.1:{}", ports.chromium)),
-        ("port = 9223", format!("port = {}", ports.chromium)),
+        ("127.0.0.1:6667", format!("127.0.0.1:{}", ports.chromium)),
+        ("port = 6667", format!("port = {}", ports.chromium)),
         // A busy machine's browser takes its time to say where it is.
         (
             "grant.http-client = {",

@@ -122,8 +122,8 @@ fn config(schedule: &str) -> String {
         ("0.0.0.0:9222", "0.0.0.0:0".to_owned()),
         ("0.0.0.0:8088", "0.0.0.0:0".to_owned()),
         ("127.0.0.1:9901", "127.0.0.1:0".to_owned()),
-        ("127.0.0.1:9223", format!("127.0.0.1:{port}")),
-        ("port = 9223 ", format!("port = {port} ")),
+        ("127.0.0.1:6667", format!("127.0.0.1:{port}")),
+        ("port = 6667 ", format!("port = {port} ")),
         ("0 * * * *", schedule.to_owned()),
     ];
     replaced.iter().fold(example, |text, (from, to)| {

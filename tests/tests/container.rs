@@ -184,8 +184,8 @@ fn volumes(ports: Ports) -> TempDir {
         ("0.0.0.0:9222", format!("127.0.0.1:{}", ports.cdp)),
         ("0.0.0.0:8088", format!("127.0.0.1:{}", ports.snapshots)),
         ("0.0.0.0:9901", format!("127.0.0.1:{}", ports.admin)),
-        ("127.0.0.1:9223", format!("127.0.0.1:{}", ports.chromium)),
-        ("port = 9223", format!("port = {}", ports.chromium)),
+        ("127.0.0.1:6667", format!("127.0.0.1:{}", ports.chromium)),
+        ("port = 6667", format!("port = {}", ports.chromium)),
     ];
     let config = moved.iter().fold(config, |text, (from, to)| {
         assert!(

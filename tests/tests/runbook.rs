@@ -39,8 +39,8 @@ impl Service {
             ("0.0.0.0:9222", "127.0.0.1:0".to_owned()),
             ("0.0.0.0:8088", "127.0.0.1:0".to_owned()),
             ("0.0.0.0:9901", format!("127.0.0.1:{admin}")),
-            ("127.0.0.1:9223", format!("127.0.0.1:{chromium}")),
-            ("port = 9223", format!("port = {chromium}")),
+            ("127.0.0.1:6667", format!("127.0.0.1:{chromium}")),
+            ("port = 6667", format!("port = {chromium}")),
             ("/run/secrets/witgate/", "secrets/".to_owned()),
             (
                 "--disk-cache-dir=/var/cache/witgate/",

@@ -148,8 +148,8 @@ fn configuration(directory: &Path, [cdp, snapshots, admin, chromium]: [u16; 4]) 
         ("0.0.0.0:9222", format!("127.0.0.1:{cdp}")),
         ("0.0.0.0:8088", format!("127.0.0.1:{snapshots}")),
         ("127.0.0.1:9901", format!("127.0.0.1:{admin}")),
-        ("127.0.0.1:9223", format!("127.0.0.1:{chromium}")),
-        ("port = 9223", format!("port = {chromium}")),
+        ("127.0.0.1:6667", format!("127.0.0.1:{chromium}")),
+        ("port = 6667", format!("port = {chromium}")),
         ("/etc/witgate/", format!("{directory}/etc/")),
         ("/var/lib/witgate/", format!("{directory}/state/witgate/")),
         // All tests share a cache of compiled plugins.

@@ -1,8 +1,8 @@
 //! Runs Chromium on a profile until ^C, and harvests once it is ready.
 //!
 //! ```sh
-//! cargo run -p witgate-chrome --example supervise -- /tmp/profile 9223 /tmp/state.json
-//! curl http://127.0.0.1:9223/json/version
+//! cargo run -p witgate-chrome --example supervise -- /tmp/profile 6667 /tmp/state.json
+//! curl http://127.0.0.1:6667/json/version
 //! ```
 //!
 //! Expect a log line when Chromium is ready and one with what was harvested; `kill -9` the process that it names and

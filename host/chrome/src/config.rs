@@ -16,6 +16,13 @@ pub const BINARY_NAMES: [&str; 4] = [
     "google-chrome-stable",
 ];
 
+/// Ports above 1023 that Chromium lets no page reach (`net::ERR_UNSAFE_PORT`), the default first. A page that reached the
+/// debugging port could connect to it, since it takes connections of its own pages, and send any command.
+pub const BLOCKED_PORTS: [u16; 19] = [
+    6667, 6665, 6666, 6668, 6669, 6679, 6697, 1719, 1720, 1723, 2049, 3659, 4045, 4190, 5060, 5061,
+    6000, 6566, 10080,
+];
+
 /// How to run Chromium.
 #[derive(Debug, Clone)]
 pub struct ChromeConfig {
@@ -23,7 +30,7 @@ pub struct ChromeConfig {
     pub binary: Option<PathBuf>,
     /// The `--user-data-dir`: cookies, local storage and all else that is to last. Created with mode 0700 if missing.
     pub profile: PathBuf,
-    /// The debugging port, on 127.0.0.1 alone. Default 9223.
+    /// The debugging port, on 127.0.0.1 alone. Default 6667: one of [`BLOCKED_PORTS`].
     pub port: u16,
     /// Without a window (`--headless=new`). Default true.
     pub headless: bool,
@@ -57,7 +64,7 @@ impl ChromeConfig {
         Self {
             binary: None,
             profile,
-            port: 9223,
+            port: BLOCKED_PORTS[0],
             headless: true,
             sandbox: true,
             args: Vec::new(),
@@ -113,7 +120,7 @@ pub enum ConfigError {
 }
 
 /// Switches that are ours: their beginnings, and what to do instead.
-const RESERVED: [(&str, &str); 8] = [
+const RESERVED: [(&str, &str); 9] = [
     ("user-data-dir", "set `profile`"),
     (
         "profile-directory",
@@ -128,6 +135,10 @@ const RESERVED: [(&str, &str); 8] = [
     (
         "remote-allow-origins",
         "it would let every web page drive the browser",
+    ),
+    (
+        "explicitly-allowed-ports",
+        "it would let web pages reach ports that Chromium blocks, the debugging port for one",
     ),
     ("headless", "set `headless`"),
     ("no-sandbox", "set `sandbox = false`"),
@@ -335,6 +346,9 @@ mod tests {
             "--user-data-dir=/x",
             "-remote-debugging-port=1",
             "--remote-debugging-pipe",
+            "-remote-debugging-address=0.0.0.0",
+            "--remote-allow-origins=http://a.example",
+            "--explicitly-allowed-ports=6667",
             "--headless=old",
         ] {
             let config = ChromeConfig {
@@ -360,6 +374,13 @@ mod tests {
     }
 
     #[test]
+    fn no_page_reaches_the_port_that_is_the_default() {
+        // The `kRestrictedPorts` of Chromium's net/base/port_util.cc, which the real browser is asked about elsewhere.
+        assert_eq!(ChromeConfig::new("/profile".into()).port, 6667);
+        assert!(BLOCKED_PORTS.contains(&6667) && !BLOCKED_PORTS.contains(&9223));
+    }
+
+    #[test]
     fn the_command_line_ends_in_the_operators_arguments_and_an_empty_page() {
         let args = checked(&ChromeConfig {
             args: vec!["--lang=de".into()],
@@ -369,7 +390,7 @@ mod tests {
         .args;
         assert_eq!(
             args[..2],
-            ["--user-data-dir=/profile", "--remote-debugging-port=9223"]
+            ["--user-data-dir=/profile", "--remote-debugging-port=6667"]
         );
         assert_eq!(args[args.len() - 2..], ["--lang=de", "about:blank"]);
         let args = checked(&ChromeConfig {

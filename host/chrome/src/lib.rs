@@ -58,7 +58,7 @@ pub mod storage_state;
 pub mod supervisor;
 
 pub use backup::{Backup, BackupConfig, BackupError, backup};
-pub use config::{ChromeConfig, ConfigError};
+pub use config::{BLOCKED_PORTS, ChromeConfig, ConfigError};
 pub use file::{WriteError, write_atomically};
 pub use harvest::{HarvestConfig, HarvestError, Harvested, StorageLimits, harvest};
 pub use health::{Counters, HealthConfig};

@@ -477,7 +477,7 @@ mod tests {
     #[test]
     fn the_wait_doubles_up_to_its_limit_and_starts_over_after_a_long_run() {
         let mut backoff = Backoff::new(&ChromeConfig::new("/p".into()));
-        let crash = RunError::ForeignBrowser { port: 9223 };
+        let crash = RunError::ForeignBrowser { port: 6667 };
         let mut after = |seconds| {
             let delay = backoff.after(&crash, Duration::from_secs(seconds));
             delay.as_millis()
@@ -495,7 +495,7 @@ mod tests {
         // Longer than the reset, as every run is that is given up with default limits.
         let delays = [(); 4].map(|()| backoff.after(&wedged, Duration::from_secs(90)).as_millis());
         assert_eq!(delays, [500, 1000, 2000, 4000]);
-        let crash = RunError::ForeignBrowser { port: 9223 };
+        let crash = RunError::ForeignBrowser { port: 6667 };
         assert_eq!(
             backoff.after(&crash, Duration::from_secs(90)).as_millis(),
             500

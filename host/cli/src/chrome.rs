@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use tokio::sync::watch;
 use witgate_chrome::snapshot::Publication;
 use witgate_chrome::{
-    ChromeConfig, ConfigError, HarvestConfig, HealthConfig, Schedule, ScheduleConfig, StartError,
-    StorageLimits, Supervisor, schedule,
+    BLOCKED_PORTS, ChromeConfig, ConfigError, HarvestConfig, HealthConfig, Schedule,
+    ScheduleConfig, StartError, StorageLimits, Supervisor, schedule,
 };
 use witgate_proxy::config::shape::Located;
 use witgate_proxy::config::{Item, Location, Problem, Problems, Section, shape};
@@ -70,6 +70,12 @@ fn chrome(table: &mut Section<'_>) -> Option<Chrome> {
     let snapshot = table.optional("snapshot", shape::table(snapshot));
     let (profile, profile_location) = split(profile);
     let (binary, binary_location) = split(binary);
+    if let Some(port) = port
+        .as_ref()
+        .filter(|port| !BLOCKED_PORTS.contains(&port.value))
+    {
+        warn_of_port(table, port);
+    }
     let (port, port_location) = split(port);
     let (sandbox, sandbox_location) = split(sandbox);
     let (args, args_location) = split(args);
@@ -97,6 +103,18 @@ fn chrome(table: &mut Section<'_>) -> Option<Chrome> {
         snapshot,
         places,
     })
+}
+
+/// A page that reaches the debugging port drives the browser.
+fn warn_of_port(table: &Section<'_>, port: &Located<u16>) {
+    let message = format!(
+        "the pages in this browser can reach its debugging port {}",
+        port.value
+    );
+    let problem = Problem::warning(port.location.clone(), &port.path, message);
+    table.reader().report(problem.with_help(
+        "take one that Chromium blocks, such as 6667, and name it in the upstream as well",
+    ));
 }
 
 fn health(table: &mut Section<'_>) -> Option<HealthConfig> {

@@ -23,7 +23,7 @@ struct Version {
 impl Browser {
     /// The one whose DevTools are at this URL. The error says what would be right.
     pub(crate) fn at(url: &str) -> Result<Self, &'static str> {
-        const EXAMPLE: &str = "must be where Chromium's DevTools are, like `http://127.0.0.1:9223`";
+        const EXAMPLE: &str = "must be where Chromium's DevTools are, like `http://127.0.0.1:6667`";
         let authority = url.strip_prefix("http://").ok_or(EXAMPLE)?;
         let authority = authority.strip_suffix('/').unwrap_or(authority);
         if !is_authority(authority) {

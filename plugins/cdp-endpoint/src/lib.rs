@@ -13,7 +13,7 @@ use witgate_plugin::{
 #[derive(Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Config {
-    /// Where Chromium's DevTools are: `http://127.0.0.1:9223`.
+    /// Where Chromium's DevTools are: `http://127.0.0.1:6667`.
     browser: String,
     /// Also send those to the current browser who ask for another one by its id.
     #[serde(default)]

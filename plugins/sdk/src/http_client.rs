@@ -4,14 +4,14 @@
 //! use witgate_plugin::http_client::{Error, Request};
 //!
 //! fn version() -> Result<Vec<u8>, Error> {
-//!     let response = Request::get("http://127.0.0.1:9223/json/version").send()?;
+//!     let response = Request::get("http://127.0.0.1:6667/json/version").send()?;
 //!     Ok(response.into_body())
 //! }
 //! ```
 //!
 //! Sending waits for the whole response, and holds up nobody else meanwhile. It is for hooks: in [`Plugin::new`] and in
 //! a body's transform it traps. The operator grants it by
-//! `grant.http-client = { origins = ["http://127.0.0.1:9223"] }`.
+//! `grant.http-client = { origins = ["http://127.0.0.1:6667"] }`.
 //!
 //! [`Plugin::new`]: crate::Plugin::new
 

@@ -98,7 +98,7 @@ impl Component {
         self
     }
 
-    /// Grants it requests to these origins (`http://127.0.0.1:9223`), which `answer` answers in place of a network: with
+    /// Grants it requests to these origins (`http://127.0.0.1:6667`), which `answer` answers in place of a network: with
     /// a response, or with what kept one from coming. What the runtime refuses does not reach it.
     ///
     /// `answer` gets the request as it would be sent, the URI with path and query alone. A response's body may have 1 MiB.

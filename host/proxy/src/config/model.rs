@@ -254,7 +254,7 @@ pub struct Endpoint {
     pub host: Arc<str>,
     /// Default 80.
     pub port: u16,
-    /// As written, for `Host`: `127.0.0.1:9223`.
+    /// As written, for `Host`: `127.0.0.1:6667`.
     pub authority: HeaderValue,
 }
 
@@ -373,7 +373,7 @@ impl ConfigLocations {
 pub struct Grant {
     /// `files = [{ path = "state", as = "/snapshots" }]`: directories that `file` replies may come from.
     pub files: Vec<FileGrant>,
-    /// `http-client = { origins = ["http://127.0.0.1:9223"] }`: origins that it may send requests to.
+    /// `http-client = { origins = ["http://127.0.0.1:6667"] }`: origins that it may send requests to.
     pub http_client: Option<HttpClientGrant>,
     /// `wasi = { env = { … }, directories = [ … ], config = { … } }`
     pub wasi: WasiGrant,
