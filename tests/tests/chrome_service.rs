@@ -12,7 +12,7 @@ use witgate_tests::http::{exchange, get};
 use witgate_tests::process::Process;
 use witgate_tests::site::{SIGNED_IN, Site};
 use witgate_tests::wait::within;
-use witgate_tests::witgate::Setup;
+use witgate_tests::witgate::{LogLine, Setup};
 use witgate_tests::{Witgate, chromium, clients, port};
 
 const TOKEN: &str = "9f2c41d07be85a36";
@@ -149,9 +149,17 @@ fn real_clients_by_any_name_share_one_browser() {
     service.sign_in_with(clients::python, "playwright_connect.py", &site.origin("b"));
     service.sign_in_with(clients::node, "puppeteer_connect.mjs", &site.origin("c"));
 
+    // One of them takes it for its own and closes it when it is done.
+    let browser = chromium::browser_process(&service.profile);
+    let closed = clients::node("puppeteer_close.mjs", &[&service.cdp_url]);
+    assert_eq!(closed["connected"], false, "{closed}");
+    let logged = |line: &LogLine| line.message().starts_with("pretended Browser.close, id ");
+    service.witgate.log_line("what was not carried out", logged);
+
     service.look_with(clients::python, "playwright_connect.py", &site.origin("a"));
     service.look_with(clients::node, "puppeteer_connect.mjs", &site.origin("b"));
     service.look_with(clients::node, "playwright_connect.mjs", &site.origin("c"));
+    assert_eq!(chromium::browser_process(&service.profile), browser);
 }
 
 #[test]

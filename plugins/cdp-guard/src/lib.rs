@@ -154,6 +154,9 @@ impl Messages for Client {
             Ok(command) => command,
             Err(why) => return Ok(self.refuse_unread(&why.to_string())),
         };
+        if self.rule.pretends(&command.calls) {
+            return Ok(self.pretend(command));
+        }
         let mut calls = command.calls.iter();
         let refused = calls.find_map(|call| Some((call, self.rule.refuses(call)?)));
         if let Some((call, why)) = refused {
@@ -161,7 +164,7 @@ impl Messages for Client {
             let line = format!("refused {method}{why}{}", self.of(&command));
             let message = format!("'{method}' is not allowed here{why}");
             let reply = reply(Some(command.id), command.session, -32000, &message);
-            return Ok(self.refuse(&line, reply));
+            return Ok(self.refuse(|| warn!("{line}"), &line, reply));
         }
         self.note(&command);
         Ok(MessageVerdict::Forward)
@@ -172,11 +175,23 @@ impl Client {
     fn refuse_unread(&mut self, why: &str) -> MessageVerdict {
         let line = format!("refused what is no command: {why}{}", self.client());
         let reply = reply(None, None, -32700, &format!("not a command: {why}"));
-        self.refuse(&line, reply)
+        self.refuse(|| warn!("{line}"), &line, reply)
     }
 
-    /// Counts a refusal, logs it as long as there are few, and ends a connection that has too many.
-    fn refuse(&mut self, line: &str, reply: MessageVerdict) -> MessageVerdict {
+    /// Says that it was done. The browser says no more when it has done such a thing.
+    fn pretend(&mut self, command: Command<'_>) -> MessageVerdict {
+        let method = command.calls.first().map_or("", |call| &call.method);
+        let line = format!("pretended {}{}", shown(method), self.of(&command));
+        let done = written(&DoneReply {
+            id: command.id,
+            result: Nothing {},
+            session_id: command.session,
+        });
+        self.refuse(|| info!("{line}"), &line, done)
+    }
+
+    /// Counts what does not pass, logs it as long as there is little, and ends a connection that has too much of it.
+    fn refuse(&mut self, log: impl FnOnce(), line: &str, reply: MessageVerdict) -> MessageVerdict {
         self.refusals += 1;
         if self.refusals > MAX_REFUSALS {
             let client = self.client();
@@ -184,7 +199,7 @@ impl Client {
             return MessageVerdict::Close(CloseReason::new(1008, "too many refused commands"));
         }
         if self.refusals <= LOGGED {
-            warn!("{line}");
+            log();
         } else if (self.refusals - LOGGED).is_multiple_of(SUMMARIZED) {
             warn!(
                 "refused {SUMMARIZED} more commands{}; the last: {line}",
@@ -235,6 +250,19 @@ fn shown(text: &str) -> Cow<'_, str> {
     }
 }
 
+/// What the protocol says of a command that has no result.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct DoneReply<'a> {
+    id: i64,
+    result: Nothing,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    session_id: Option<Cow<'a, str>>,
+}
+
+#[derive(Serialize)]
+struct Nothing {}
+
 /// An error in the protocol's own shape.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -264,7 +292,11 @@ fn reply(
         error,
         session_id,
     };
-    let text = serde_json::to_string(&reply).expect("numbers and strings can be written as JSON");
+    written(&reply)
+}
+
+fn written(reply: &impl Serialize) -> MessageVerdict {
+    let text = serde_json::to_string(reply).expect("numbers and strings can be written as JSON");
     MessageVerdict::Reply(Message::Text(text))
 }
 

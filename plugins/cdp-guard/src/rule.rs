@@ -47,7 +47,7 @@ const WAYS_AROUND: [&str; 2] = ["Target.exposeDevToolsProtocol", "Target.openDev
 /// Stands in a list for [`SHARED_PROFILE`].
 const SHARED_PROFILE_NAME: &str = "shared-profile";
 
-/// `{ allow = [...], deny = [...], urls = "web" }`
+/// `{ allow = [...], deny = [...], pretend = [...], urls = "web" }`
 #[derive(Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub(crate) struct RuleConfig {
@@ -57,6 +57,9 @@ pub(crate) struct RuleConfig {
     /// Of those, the ones that may not.
     #[serde(default = "shared_profile")]
     deny: Vec<String>,
+    /// Methods that are answered as if they had been carried out, and reach nobody.
+    #[serde(default)]
+    pretend: Vec<String>,
     /// Which pages may be opened by their address.
     #[serde(default)]
     urls: Urls,
@@ -75,6 +78,7 @@ impl Default for RuleConfig {
         Self {
             allow: everything(),
             deny: shared_profile(),
+            pretend: Vec::new(),
             urls: Urls::default(),
         }
     }
@@ -95,6 +99,7 @@ impl RuleConfig {
 pub(crate) struct Rule {
     allow: Methods,
     deny: Methods,
+    pretend: BTreeSet<String>,
     urls: Urls,
 }
 
@@ -118,9 +123,17 @@ impl Rule {
             }
             methods
         };
+        let (allow, deny) = (read(config.allow, "allow"), read(config.deny, "deny"));
+        for (at, method) in config.pretend.iter().enumerate() {
+            if !is_method(method) {
+                let message = format!("`{method}` is no method: write `Browser.close`");
+                errors.push(format!("{path}.pretend.{at}"), message);
+            }
+        }
         let mut rule = Self {
-            allow: read(config.allow, "allow"),
-            deny: read(config.deny, "deny"),
+            allow,
+            deny,
+            pretend: config.pretend.into_iter().collect(),
             urls: config.urls,
         };
         if !rule.is_unrestricted() {
@@ -131,15 +144,25 @@ impl Rule {
 
     /// Whether a command may not pass, and what the words about it end in. A method in both lists may not.
     pub(crate) fn refuses(&self, call: &Call) -> Option<&'static str> {
-        if !self.allow.has(&call.method) || self.deny.has(&call.method) {
+        let denied = self.deny.has(&call.method) || self.pretend.contains(&call.method);
+        if !self.allow.has(&call.method) || denied {
             return Some("");
         }
         let url = call.url.as_deref()?;
         (!self.urls.allow(url)).then_some(" with this `url`")
     }
 
+    /// Whether a command is answered as if it had been carried out. That takes precedence over `allow` and `deny`; one
+    /// within another command has no answer of its own, and is refused.
+    pub(crate) fn pretends(&self, calls: &[Call]) -> bool {
+        matches!(calls, [call] if self.pretend.contains(&call.method))
+    }
+
     fn is_unrestricted(&self) -> bool {
-        self.allow.all && self.deny == Methods::default() && self.urls == Urls::Any
+        self.allow.all
+            && self.deny == Methods::default()
+            && self.pretend.is_empty()
+            && self.urls == Urls::Any
     }
 }
 
@@ -172,6 +195,11 @@ impl Methods {
             || domain.is_some_and(|domain| self.domains.contains(domain))
             || self.methods.contains(method)
     }
+}
+
+fn is_method(text: &str) -> bool {
+    text.split_once('.')
+        .is_some_and(|(domain, method)| is_name(domain) && is_name(method))
 }
 
 fn is_name(text: &str) -> bool {

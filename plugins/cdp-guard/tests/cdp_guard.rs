@@ -370,6 +370,36 @@ fn the_way_around_is_closed_wherever_anything_is_refused() {
 }
 
 #[test]
+fn a_command_may_be_answered_as_if_it_had_been_carried_out() {
+    let rule = json!({ "pretend": ["Browser.close", "Page.bringToFront"] });
+    let plugin = plugin(&json!({ "default": rule }));
+    let messages = connect(&plugin, None);
+    assert_eq!(
+        refused(&messages, &command("Browser.close")),
+        json!({ "id": 7, "result": {} })
+    );
+    let in_session = r#"{"id":8,"method":"Page.bringToFront","sessionId":"5A"}"#;
+    assert_eq!(
+        refused(&messages, in_session),
+        json!({ "id": 8, "result": {}, "sessionId": "5A" })
+    );
+    refused(&messages, &command("Browser.crash"));
+    let carried = json!({ "id": 7, "method": "Target.sendMessageToTarget", "params": {
+        "message": command("Browser.close"),
+    } });
+    assert_eq!(
+        refused(&messages, &carried.to_string())["error"]["code"],
+        -32000
+    );
+    refused(&messages, &command("Target.exposeDevToolsProtocol"));
+    passes(&messages, &command("Page.enable"));
+    assert_eq!(
+        plugin.log()[0].to_string(),
+        "INFO pretended Browser.close, id 7"
+    );
+}
+
+#[test]
 fn the_log_says_what_was_refused_and_as_much_of_the_rest_as_it_is_told_to() {
     let logged = |audit: Option<&str>| -> Vec<String> {
         let mut config = json!({ "tokens-of": "access", "default": {} });
@@ -421,6 +451,12 @@ fn mistakes_in_the_configuration_are_found_at_their_keys() {
             "rules.a.deny.0",
             "rules.a.deny.1"
         ]
+    );
+    // A single method each, since only of such is it known what the browser would say.
+    let pretend = json!(["Browser.close", "Browser.*", "*", "close", "shared-profile"]);
+    assert_eq!(
+        errors(json!({ "default": { "pretend": pretend } })),
+        [1, 2, 3, 4].map(|at| format!("default.pretend.{at}"))
     );
     assert_eq!(errors(json!({ "rule": {} })), ["rule"]);
     assert_eq!(errors(json!({ "audit": "none" })), ["audit"]);
