@@ -7,7 +7,9 @@
     reason = "generated"
 )]
 
-use wasmtime::component::ResourceAny;
+use wasmtime::component::{HasSelf, Linker, ResourceAny};
+
+use crate::instance::State;
 
 wasmtime::component::bindgen!({
     path: "../../wit",
@@ -31,9 +33,24 @@ pub(crate) use exports::witgate::plugin::request_hook::RequestVerdict;
 pub(crate) use exports::witgate::plugin::response_hook::ResponseVerdict;
 pub(crate) use witgate::plugin::clock;
 pub(crate) use witgate::plugin::types;
-pub(crate) use witgate::plugin::{exchange, http_client, log, request, response};
+pub(crate) use witgate::plugin::{exchange, http_client, log};
 pub(crate) use witgate::plugin::{held, trailers};
 pub(crate) use witgate::plugin::{keyvalue, metrics, secrets};
+
+/// Adds every import but the heads, which [`heads`](crate::heads) adds.
+pub(crate) fn add_to_linker(linker: &mut Linker<State>) -> wasmtime::Result<()> {
+    type Own = HasSelf<State>;
+    clock::add_to_linker::<_, Own>(linker, |state| state)?;
+    exchange::add_to_linker::<_, Own>(linker, |state| state)?;
+    held::add_to_linker::<_, Own>(linker, |state| state)?;
+    http_client::add_to_linker::<_, Own>(linker, |state| state)?;
+    keyvalue::add_to_linker::<_, Own>(linker, |state| state)?;
+    log::add_to_linker::<_, Own>(linker, |state| state)?;
+    metrics::add_to_linker::<_, Own>(linker, |state| state)?;
+    secrets::add_to_linker::<_, Own>(linker, |state| state)?;
+    trailers::add_to_linker::<_, Own>(linker, |state| state)?;
+    types::add_to_linker::<_, Own>(linker, |state| state)
+}
 
 /// What a hook returned, whichever hook it was.
 pub(crate) enum RawVerdict {

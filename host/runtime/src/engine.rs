@@ -3,11 +3,12 @@
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use wasmtime::component::{Component, HasSelf, InstancePre, Linker};
+use wasmtime::component::{Component, InstancePre, Linker};
 use wasmtime::{Config, Engine};
 
 use crate::bindings;
 use crate::cache::CodeCache;
+use crate::heads;
 use crate::instance::State;
 use crate::keyvalue;
 use crate::pool::Pool;
@@ -122,7 +123,8 @@ fn config(mut config: Config) -> Config {
 /// import does, so that a missing grant is an error the plugin sees and not a component that does not load.
 fn linker(engine: &Engine) -> wasmtime::Result<Linker<State>> {
     let mut linker = Linker::new(engine);
-    bindings::EveryHook::add_to_linker::<_, HasSelf<_>>(&mut linker, |state| state)?;
+    bindings::add_to_linker(&mut linker)?;
+    heads::add_to_linker(&mut linker)?;
     wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
     wasmtime_wasi_config::add_to_linker(&mut linker, State::wasi_config)?;
     keyvalue::standard::add_to_linker(&mut linker, State::wasi_keyvalue)?;

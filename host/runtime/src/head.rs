@@ -45,16 +45,18 @@ pub(crate) enum Edit {
     Append,
 }
 
-/// Writes one header within the limits.
-pub(crate) fn write(
+/// A field that a plugin may write.
+pub(crate) fn field(name: &str, bytes: &[u8]) -> Result<(HeaderName, HeaderValue), HeadError> {
+    Ok((writable_name(name)?, value(bytes)?))
+}
+
+/// Writes a field within the limits.
+pub(crate) fn put(
     headers: &mut HeaderMap,
     limits: HeadLimits,
     edit: Edit,
-    name: &str,
-    bytes: &[u8],
+    (name, value): (HeaderName, HeaderValue),
 ) -> Result<(), HeadError> {
-    let name = writable_name(name)?;
-    let value = value(bytes)?;
     let freed = match edit {
         Edit::Set => headers
             .get_all(&name)
@@ -74,10 +76,15 @@ pub(crate) fn write(
     Ok(())
 }
 
-/// Removes all values of one header.
-pub(crate) fn remove(headers: &mut HeaderMap, name: &str) -> Result<(), HeadError> {
-    headers.remove(writable_name(name)?);
-    Ok(())
+/// Checks a field and writes it within the limits.
+pub(crate) fn write(
+    headers: &mut HeaderMap,
+    limits: HeadLimits,
+    edit: Edit,
+    name: &str,
+    bytes: &[u8],
+) -> Result<(), HeadError> {
+    put(headers, limits, edit, field(name, bytes)?)
 }
 
 fn add(a: (usize, usize), b: (usize, usize)) -> (usize, usize) {

@@ -1,23 +1,20 @@
-//! The functions that a guest may call, on the exchange that is current.
+//! What a guest may ask and say of the exchange that is current, but for its heads.
 
 use std::fmt::Write as _;
 
-use http::uri::{PathAndQuery, Uri};
-use http::{HeaderMap, HeaderValue, StatusCode, header};
+use http::HeaderMap;
 use tracing::Level as TracingLevel;
 use wasmtime::{Result, bail};
 
-use crate::bindings::types::{self, HeadError};
-use crate::bindings::{exchange, log, request, response};
+use crate::bindings::{exchange, log, types};
 use crate::exchange::{AttributeError, Attributes, Exchange, Facts, HeadLimits, ResponseHead};
-use crate::head::{self, Edit};
 use crate::instance::{Phase, State};
 
 /// Longest log message of a guest, in bytes.
 const MAX_MESSAGE: usize = 4096;
 
 impl State {
-    fn exchange(&self) -> Result<&Exchange> {
+    pub(crate) fn exchange(&self) -> Result<&Exchange> {
         match &self.phase {
             Phase::Request(exchange)
             | Phase::Response(exchange)
@@ -28,7 +25,7 @@ impl State {
     }
 
     /// Of the exchange, or of the one whose body or message is passing.
-    fn facts(&self) -> Result<&Facts> {
+    pub(crate) fn facts(&self) -> Result<&Facts> {
         match &self.passing {
             Some(passing) => Ok(&passing.facts),
             None => Ok(&self.exchange()?.facts),
@@ -42,7 +39,7 @@ impl State {
         }
     }
 
-    fn request_mut(&mut self) -> Result<&mut Exchange> {
+    pub(crate) fn request_mut(&mut self) -> Result<&mut Exchange> {
         match &mut self.phase {
             Phase::Request(exchange) => Ok(exchange),
             Phase::Response(_) | Phase::Completion(_) => {
@@ -55,14 +52,14 @@ impl State {
         }
     }
 
-    fn response(&self) -> Result<&ResponseHead> {
+    pub(crate) fn response(&self) -> Result<&ResponseHead> {
         match self.exchange()?.response.as_ref() {
             Some(response) => Ok(response),
             None => bail!("there is no response in {}", self.phase.call()),
         }
     }
 
-    fn response_mut(&mut self) -> Result<(&mut ResponseHead, HeadLimits)> {
+    pub(crate) fn response_mut(&mut self) -> Result<(&mut ResponseHead, HeadLimits)> {
         self.response()?;
         if let Phase::Upgrade(_) = &self.phase {
             bail!("the response cannot be changed in on-upgrade, only in on-response");
@@ -128,161 +125,6 @@ impl exchange::Host for State {
             AttributeError::InvalidName => exchange::AttributeError::InvalidName,
             AttributeError::TooLarge => exchange::AttributeError::TooLarge,
         }))
-    }
-}
-
-impl request::Host for State {
-    fn method(&mut self) -> Result<String> {
-        Ok(self.exchange()?.request.method.as_str().to_owned())
-    }
-
-    fn authority(&mut self) -> Result<String> {
-        let host = self.exchange()?.request.headers.get(header::HOST);
-        Ok(host
-            .map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned())
-            .unwrap_or_default())
-    }
-
-    fn set_authority(&mut self, authority: String) -> Result<Result<(), HeadError>> {
-        let exchange = self.request_mut()?;
-        if !head::is_authority(&authority) {
-            return Ok(Err(HeadError::InvalidValue));
-        }
-        let value = HeaderValue::from_str(&authority).expect("an authority is visible ASCII");
-        exchange.request.headers.insert(header::HOST, value);
-        exchange.use_upstream_authority = false;
-        Ok(Ok(()))
-    }
-
-    fn use_upstream_authority(&mut self) -> Result<()> {
-        self.request_mut()?.use_upstream_authority = true;
-        Ok(())
-    }
-
-    fn path_with_query(&mut self) -> Result<String> {
-        let path = self.exchange()?.request.uri.path_and_query();
-        Ok(path.map_or("/", PathAndQuery::as_str).to_owned())
-    }
-
-    fn set_path_with_query(&mut self, path_with_query: String) -> Result<Result<(), HeadError>> {
-        let exchange = self.request_mut()?;
-        if path_with_query.len() > exchange.limits.size {
-            return Ok(Err(HeadError::TooLarge));
-        }
-        if !is_path_with_query(&path_with_query) {
-            return Ok(Err(HeadError::InvalidValue));
-        }
-        match Uri::try_from(path_with_query) {
-            Ok(uri) => exchange.request.uri = uri,
-            Err(_) => return Ok(Err(HeadError::InvalidValue)),
-        }
-        Ok(Ok(()))
-    }
-
-    fn upgrade(&mut self) -> Result<Option<String>> {
-        Ok(self.facts()?.upgrade.as_deref().map(str::to_owned))
-    }
-
-    fn header(&mut self, name: String) -> Result<Option<Vec<u8>>> {
-        Ok(first(&self.exchange()?.request.headers, &name))
-    }
-
-    fn header_values(&mut self, name: String) -> Result<Vec<Vec<u8>>> {
-        Ok(all(&self.exchange()?.request.headers, &name))
-    }
-
-    fn header_names(&mut self) -> Result<Vec<String>> {
-        Ok(names(&self.exchange()?.request.headers))
-    }
-
-    fn set_header(&mut self, name: String, value: Vec<u8>) -> Result<Result<(), HeadError>> {
-        let exchange = self.request_mut()?;
-        Ok(head::write(
-            &mut exchange.request.headers,
-            exchange.limits,
-            Edit::Set,
-            &name,
-            &value,
-        ))
-    }
-
-    fn append_header(&mut self, name: String, value: Vec<u8>) -> Result<Result<(), HeadError>> {
-        let exchange = self.request_mut()?;
-        Ok(head::write(
-            &mut exchange.request.headers,
-            exchange.limits,
-            Edit::Append,
-            &name,
-            &value,
-        ))
-    }
-
-    fn remove_header(&mut self, name: String) -> Result<Result<(), HeadError>> {
-        Ok(head::remove(
-            &mut self.request_mut()?.request.headers,
-            &name,
-        ))
-    }
-}
-
-impl response::Host for State {
-    fn status(&mut self) -> Result<u16> {
-        Ok(self.response()?.status.as_u16())
-    }
-
-    fn set_status(&mut self, status: u16) -> Result<Result<(), HeadError>> {
-        let (response, _) = self.response_mut()?;
-        let legal =
-            (200..=599).contains(&status) && response.status != StatusCode::SWITCHING_PROTOCOLS;
-        match StatusCode::from_u16(status) {
-            Ok(status) if legal => response.status = status,
-            _ => return Ok(Err(HeadError::InvalidValue)),
-        }
-        Ok(Ok(()))
-    }
-
-    fn end_connection(&mut self) -> Result<()> {
-        let (response, _) = self.response_mut()?;
-        response.end_connection = response.status != StatusCode::SWITCHING_PROTOCOLS;
-        Ok(())
-    }
-
-    fn header(&mut self, name: String) -> Result<Option<Vec<u8>>> {
-        Ok(first(&self.response()?.headers, &name))
-    }
-
-    fn header_values(&mut self, name: String) -> Result<Vec<Vec<u8>>> {
-        Ok(all(&self.response()?.headers, &name))
-    }
-
-    fn header_names(&mut self) -> Result<Vec<String>> {
-        Ok(names(&self.response()?.headers))
-    }
-
-    fn set_header(&mut self, name: String, value: Vec<u8>) -> Result<Result<(), HeadError>> {
-        let (response, limits) = self.response_mut()?;
-        Ok(head::write(
-            &mut response.headers,
-            limits,
-            Edit::Set,
-            &name,
-            &value,
-        ))
-    }
-
-    fn append_header(&mut self, name: String, value: Vec<u8>) -> Result<Result<(), HeadError>> {
-        let (response, limits) = self.response_mut()?;
-        Ok(head::write(
-            &mut response.headers,
-            limits,
-            Edit::Append,
-            &name,
-            &value,
-        ))
-    }
-
-    fn remove_header(&mut self, name: String) -> Result<Result<(), HeadError>> {
-        Ok(head::remove(&mut self.response_mut()?.0.headers, &name))
     }
 }
 

@@ -41,6 +41,7 @@ mod instance;
 mod memory_limit;
 mod stopwatch;
 
+mod heads;
 mod imports;
 
 mod clock;
