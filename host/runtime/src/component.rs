@@ -17,11 +17,10 @@ pub(crate) const CONTRACT: &str = "witgate:plugin/";
 
 /// A compiled component that exports hooks of the contract. Immutable and shared by all workers.
 pub struct Component {
-    pub(crate) pre: InstancePre<State>,
+    pub(crate) ready: Ready,
     /// For instances that live for one exchange; made when the first is needed.
-    pooled: OnceLock<Option<Pooled>>,
+    pooled: OnceLock<Option<Ready>>,
     runtime: Runtime,
-    pub(crate) exports: Exports,
     /// Imports WASI, so that each instance needs a context of it.
     pub(crate) wasi: bool,
     imports: Vec<String>,
@@ -29,10 +28,13 @@ pub struct Component {
     digest: ComponentDigest,
 }
 
-/// The component, readied once more for another engine.
-pub(crate) struct Pooled {
+/// The component, ready for instances on one engine.
+pub(crate) struct Ready {
     pub(crate) pre: InstancePre<State>,
     pub(crate) exports: Exports,
+    /// Set when the functions of an instance were found to have the contract's shapes, which those of all others then
+    /// have as well.
+    pub(crate) shapes: OnceLock<()>,
 }
 
 /// Which hooks a component implements.
@@ -131,10 +133,9 @@ impl Component {
             .instantiate_pre(&compiled)
             .map_err(|e| LoadError::Imports(format!("{e:#}")))?;
         Ok(Self {
-            pre,
+            ready: Ready::new(pre, exports),
             pooled: OnceLock::new(),
             runtime: runtime.clone(),
-            exports,
             wasi,
             imports,
             hook_names: hook_names(runtime, &compiled),
@@ -143,11 +144,11 @@ impl Component {
     }
 
     /// What instances that live for one exchange are made of, where there is room for a pool of them.
-    pub(crate) fn pooled(&self) -> Option<&Pooled> {
+    pub(crate) fn pooled(&self) -> Option<&Ready> {
         let ready = || {
-            let pre = self.runtime.pooled(self.pre.component())?;
+            let pre = self.runtime.pooled(self.ready.pre.component())?;
             let exports = find_exports(pre.engine(), pre.component()).ok()?;
-            Some(Pooled { pre, exports })
+            Some(Ready::new(pre, exports))
         };
         self.pooled.get_or_init(ready).as_ref()
     }
@@ -155,10 +156,10 @@ impl Component {
     /// Which hooks the component implements.
     pub fn hooks(&self) -> Hooks {
         Hooks {
-            request: self.exports.on_request.is_some(),
-            response: self.exports.on_response.is_some(),
-            completion: self.exports.on_complete.is_some(),
-            message: self.exports.on_upgrade.is_some(),
+            request: self.ready.exports.on_request.is_some(),
+            response: self.ready.exports.on_response.is_some(),
+            completion: self.ready.exports.on_complete.is_some(),
+            message: self.ready.exports.on_upgrade.is_some(),
         }
     }
 
@@ -210,6 +211,16 @@ impl Component {
     /// SHA-256 of the component's file.
     pub fn digest(&self) -> &ComponentDigest {
         &self.digest
+    }
+}
+
+impl Ready {
+    fn new(pre: InstancePre<State>, exports: Exports) -> Self {
+        Self {
+            pre,
+            exports,
+            shapes: OnceLock::new(),
+        }
     }
 }
 

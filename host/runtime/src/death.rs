@@ -1,7 +1,6 @@
 //! The end of an instance, and those that are to hear of it.
 
 use std::pin::pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::sync::Notify;
@@ -33,30 +32,24 @@ impl Death {
 /// A call under way. The instance is lost when this is dropped without [`survived`](Self::survived), as it is with a
 /// call that nobody awaits any more.
 #[derive(Debug)]
-pub(crate) struct Danger {
-    death: Arc<Death>,
-    over: bool,
-}
+pub(crate) struct Danger<'a>(Option<&'a Death>);
 
-impl Danger {
-    pub(crate) fn new(death: &Arc<Death>) -> Self {
-        Self {
-            death: death.clone(),
-            over: false,
-        }
+impl<'a> Danger<'a> {
+    pub(crate) fn new(death: &'a Death) -> Self {
+        Self(Some(death))
     }
 
     /// The call came back, and the instance can be used again.
     pub(crate) fn survived(mut self) {
-        self.over = true;
+        self.0 = None;
     }
 }
 
-impl Drop for Danger {
+impl Drop for Danger<'_> {
     fn drop(&mut self) {
-        if !self.over {
-            self.death.is.store(true, Ordering::Relaxed);
-            self.death.told.notify_waiters();
+        if let Some(death) = self.0 {
+            death.is.store(true, Ordering::Relaxed);
+            death.told.notify_waiters();
         }
     }
 }
@@ -70,7 +63,7 @@ mod tests {
 
     #[test]
     fn a_call_given_up_is_heard_of_by_those_that_wait_and_those_that_ask_later() {
-        let death: Arc<Death> = Arc::default();
+        let death = Death::default();
         let mut context = Context::from_waker(Waker::noop());
         let mut waiting = pin!(death.come());
         Danger::new(&death).survived();

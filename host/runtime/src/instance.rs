@@ -4,8 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use wasmtime::component::{ComponentNamedList, InstancePre, Lift, Lower, ResourceAny};
-use wasmtime::component::{ResourceTable, TypedFunc};
+use wasmtime::component::{ComponentNamedList, Lift, Lower, ResourceAny, ResourceTable, TypedFunc};
 use wasmtime::{PoolConcurrencyLimitError, Store, Trap};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 use wasmtime_wasi_config::WasiConfig;
@@ -13,7 +12,7 @@ use wasmtime_wasi_config::WasiConfig;
 use crate::bindings::{Inspection, RawVerdict, completion_hook, messages};
 use crate::calls::{Calls, flatten};
 use crate::clock::Clock;
-use crate::component::Exports;
+use crate::component::Ready;
 use crate::death::{Danger, Death};
 use crate::exchange::{Exchange, Passing};
 use crate::failure::FailureKind;
@@ -109,10 +108,10 @@ impl Instance {
     /// Makes an instance that is not configured yet.
     pub(crate) async fn new(plugin: &Plugin, outbound: Outbound) -> Result<Self, StartError> {
         let component = plugin.component();
-        let ordinary = (&component.pre, &component.exports);
+        let ordinary = &component.ready;
         let pooled = match plugin.isolation() {
             Isolation::Worker => None,
-            Isolation::Exchange => component.pooled().map(|p| (&p.pre, &p.exports)),
+            Isolation::Exchange => component.pooled(),
         };
         let (mut store, mut made) = make(plugin, outbound, pooled.unwrap_or(ordinary)).await?;
         if made.as_ref().is_err_and(is_pool_full) {
@@ -341,10 +340,11 @@ impl Instance {
         transform: ResourceAny,
     ) -> Result<(), FailureKind> {
         let deadline = self.limits.deadline;
-        let danger = self.enter(Phase::Other("transform.drop"), deadline);
+        let danger = Danger::new(&self.death);
+        enter(&mut self.store, Phase::Other("transform.drop"), deadline);
         let dropping = transform.resource_drop_async(&mut self.store);
         let dropped = self.stopwatch.bound(dropping).await;
-        self.leave(danger, dropped, deadline).1
+        leave(&mut self.store, danger, dropped, deadline).1
     }
 
     /// Calls the guest in a phase, and gives back what the phase held.
@@ -359,57 +359,58 @@ impl Instance {
         P: ComponentNamedList + Lower + Send + Sync,
         R: ComponentNamedList + Lift + Send + Sync + 'static,
     {
-        let danger = self.enter(phase, deadline);
+        let danger = Danger::new(&self.death);
+        enter(&mut self.store, phase, deadline);
         let calling = function.call_async(&mut self.store, params);
         let called = self.stopwatch.bound(calling).await;
-        self.leave(danger, called, deadline)
+        leave(&mut self.store, danger, called, deadline)
     }
+}
 
-    fn enter(&mut self, phase: Phase, deadline: Duration) -> Danger {
-        self.store.set_epoch_deadline(FIRST_SLICE);
-        self.stopwatch.start(deadline);
-        let state = self.store.data_mut();
-        state.phase = phase;
-        state.keyvalue.begin();
-        state.requests_waited = Duration::ZERO;
-        state.memory.exceeded = false;
-        Danger::new(&self.death)
-    }
+/// A call begins.
+fn enter(store: &mut Store<State>, phase: Phase, deadline: Duration) {
+    store.set_epoch_deadline(FIRST_SLICE);
+    let state = store.data_mut();
+    state.stopwatch.start(deadline);
+    state.phase = phase;
+    state.keyvalue.begin();
+    state.requests_waited = Duration::ZERO;
+    state.memory.exceeded = false;
+}
 
-    fn leave<R>(
-        &mut self,
-        danger: Danger,
-        called: wasmtime::Result<R>,
-        deadline: Duration,
-    ) -> (Phase, Result<R, FailureKind>) {
-        let state = self.store.data_mut();
-        let phase = std::mem::replace(&mut state.phase, Phase::Other("no call"));
-        state.passing = None;
-        let result = called.map_err(|error| explain(&error, deadline, &state.memory));
-        if result.is_ok() {
-            danger.survived();
-        }
-        (phase, result)
+/// A call is over, well or not.
+fn leave<R>(
+    store: &mut Store<State>,
+    danger: Danger<'_>,
+    called: wasmtime::Result<R>,
+    deadline: Duration,
+) -> (Phase, Result<R, FailureKind>) {
+    let state = store.data_mut();
+    let phase = std::mem::replace(&mut state.phase, Phase::Other("no call"));
+    state.passing = None;
+    let result = called.map_err(|error| explain(&error, deadline, &state.memory));
+    if result.is_ok() {
+        danger.survived();
     }
+    (phase, result)
 }
 
 /// A new store with an instance in it.
 async fn make(
     plugin: &Plugin,
     outbound: Outbound,
-    (pre, exports): (&InstancePre<State>, &Exports),
+    ready: &Ready,
 ) -> Result<(Store<State>, wasmtime::Result<Calls>), StartError> {
     let limits = plugin.limits();
     let stopwatch = Arc::new(Stopwatch::new());
     let state = State::new(plugin, outbound, stopwatch.clone()).map_err(StartError::Grant)?;
-    let mut store = Store::new(pre.engine(), state);
+    let mut store = Store::new(ready.pre.engine(), state);
     store.limiter(|state| &mut state.memory);
     store.set_epoch_deadline(FIRST_SLICE);
     store.epoch_deadline_callback(|store| Ok(store.data().stopwatch.slice_over()));
     stopwatch.start(limits.start);
     // On a fiber, as every call, so that a guest that takes its time can let others run.
-    let made = stopwatch.bound(pre.instantiate_async(&mut store)).await;
-    let calls = made.and_then(|wasm| Calls::find(&mut store, &wasm, exports));
+    let calls = stopwatch.bound(ready.instantiate(&mut store)).await;
     Ok((store, calls))
 }
 
