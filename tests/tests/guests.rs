@@ -189,6 +189,20 @@ fn keep_state() {
 }
 
 #[test]
+fn when_an_exchange_with_an_instance_of_its_own_is_over_the_next_ones_is_made() {
+    let proxy = misbehaving("keep-state", "isolation = \"exchange\"");
+    let configured = || {
+        let log = proxy.witgate.log();
+        log.iter().filter(|l| l.message() == "configured").count()
+    };
+    // The one worker has an instance before it serves, and nobody asks for another.
+    eventually("the first is made", || (configured() == 1).then_some(()));
+    assert_eq!(proxy.bad().text(), "seen 1");
+    eventually("another is made", || (configured() > 1).then_some(()));
+    assert_eq!(proxy.bad().text(), "seen 1");
+}
+
+#[test]
 fn leak_memory() {
     let leaking =
         |more: &str| misbehaving("leak-memory", &format!("limits.memory = \"8MiB\"\n{more}"));

@@ -12,7 +12,7 @@ use std::time::Duration;
 use tokio::runtime::LocalOptions;
 use tokio::sync::{Notify, Semaphore, mpsc, oneshot, watch};
 use witgate_runtime::wasi_http::{HttpPlugin, WorkerHttpPlugin};
-use witgate_runtime::{StartError, WorkerPlugin};
+use witgate_runtime::{Isolation, StartError, WorkerPlugin};
 
 use crate::body::Body;
 use crate::chain::Link;
@@ -280,9 +280,12 @@ async fn plugins(
         let plugin = match running.filter(|running| Arc::ptr_eq(running.plugin(), &loaded.plugin)) {
             Some(running) => running.clone(),
             None => {
-                let new = WorkerPlugin::start(loaded.plugin.clone()).await?;
+                let new = Rc::new(WorkerPlugin::start(loaded.plugin.clone()).await?);
                 metrics.plugin(name, new.counts().clone());
-                Rc::new(new)
+                if loaded.plugin.isolation() == Isolation::Exchange {
+                    tokio::task::spawn_local(WorkerPlugin::keep_ready(Rc::downgrade(&new)));
+                }
+                new
             }
         };
         plugins.insert(name.clone(), plugin);

@@ -1,8 +1,9 @@
 //! An instance and what lives in it beyond a call.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex as Lock, PoisonError};
 
-use tokio::sync::{Mutex, OwnedSemaphorePermit};
+use tokio::sync::{Mutex, Notify, OwnedSemaphorePermit};
 use wasmtime::component::ResourceAny;
 
 use crate::instance::Instance;
@@ -18,8 +19,33 @@ pub(crate) struct Slot {
     /// Locked for a moment by the one thread that has it; a lock only because exchanges, which hold slots, are sent to
     /// instances.
     ended: Lock<Vec<ResourceAny>>,
-    /// Of an exchange's own instance: its place among those that there may be.
-    _place: Option<OwnedSemaphorePermit>,
+    /// Whether there may be any of them: most of the time there are none, and no lock is taken to see it.
+    any_ended: AtomicBool,
+    /// Of an instance that is an exchange's own.
+    _own: Option<Own>,
+}
+
+/// What an exchange's own instance has, until it is gone.
+pub(crate) struct Own {
+    /// Among those that there may be.
+    _place: OwnedSemaphorePermit,
+    over: Arc<Notify>,
+}
+
+impl Own {
+    /// `over` is told when the instance is gone.
+    pub(crate) fn new(place: OwnedSemaphorePermit, over: Arc<Notify>) -> Self {
+        Self {
+            _place: place,
+            over,
+        }
+    }
+}
+
+impl Drop for Own {
+    fn drop(&mut self) {
+        self.over.notify_one();
+    }
 }
 
 /// Whether an instance can take a call.
@@ -43,11 +69,12 @@ impl std::fmt::Debug for Slot {
 }
 
 impl Slot {
-    pub(crate) fn new(instance: Instance, place: Option<OwnedSemaphorePermit>) -> Arc<Self> {
+    pub(crate) fn new(instance: Instance, own: Option<Own>) -> Arc<Self> {
         Arc::new(Self {
             instance: Mutex::new(instance),
             ended: Lock::default(),
-            _place: place,
+            any_ended: AtomicBool::new(false),
+            _own: own,
         })
     }
 
@@ -67,12 +94,14 @@ impl Slot {
     /// A body is over. The guest may be in another call right now; its destructor runs before the next one.
     pub(crate) fn end(&self, transform: ResourceAny) {
         self.ended().push(transform);
+        self.any_ended.store(true, Ordering::Relaxed);
     }
 
     pub(crate) async fn drop_ended(&self, plugin: &WorkerPlugin, instance: &mut Instance) {
-        loop {
+        while self.any_ended.load(Ordering::Relaxed) {
             let next = self.ended().pop();
             let Some(transform) = next.filter(|_| instance.is_usable()) else {
+                self.any_ended.store(false, Ordering::Relaxed);
                 return;
             };
             match instance.drop_transform(transform).await {

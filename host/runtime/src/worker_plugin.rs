@@ -25,6 +25,8 @@ use crate::slot::{Slot, State};
 use crate::transform::BodyTransform;
 use crate::verdict::{Reply, Verdict};
 
+mod ready;
+
 /// Calls that may wait at once for an instance. Each keeps its exchange in memory; more than these would not be served
 /// within `limits.wait` anyway.
 pub(crate) const MAX_WAITING: usize = 1024;
@@ -53,6 +55,8 @@ pub struct WorkerPlugin {
     made: Notify,
     /// Ready for the next exchange; of [`Isolation::Exchange`].
     ready: RefCell<Vec<Instance>>,
+    /// An exchange with an instance of its own is over, or this is.
+    over: Arc<Notify>,
     quarantine: RefCell<Quarantine>,
     counts: Arc<PluginCounts>,
 }
@@ -62,6 +66,8 @@ pub struct WorkerPlugin {
 struct Turn<'a> {
     place: Option<SemaphorePermit<'a>>,
     until: Option<Instant>,
+    /// The instance that is free most of the time was tried.
+    tried: bool,
 }
 
 impl WorkerPlugin {
@@ -91,6 +97,7 @@ impl WorkerPlugin {
             log,
             slots: RefCell::new(slots),
             ready: RefCell::new(ready),
+            over: Arc::default(),
             quarantine: RefCell::default(),
             counts: Arc::default(),
         })
@@ -193,7 +200,11 @@ impl WorkerPlugin {
                 Ok(slot) => slot,
                 Err(kind) => return (exchange, Err(self.failure(call, kind))),
             };
-            let mut instance = slot.instance.lock().await;
+            let mut instance = match slot.instance.try_lock() {
+                Ok(instance) if own || instance.takes_calls() => instance,
+                Err(_) if own => slot.instance.lock().await,
+                Ok(_) | Err(_) => continue,
+            };
             slot.drop_ended(self, &mut instance).await;
             // It may have failed in another exchange while this one waited for it.
             if !instance.is_usable() {
@@ -229,10 +240,14 @@ impl WorkerPlugin {
     }
 
     /// An instance that can be called, and the turn to call one: one that is free, a new one, or the first to become
-    /// free.
+    /// free. The first answer of a turn is a guess, which costs no lock: it may be busy, or take no more calls.
     async fn shared_slot<'a>(&'a self, turn: &mut Turn<'a>) -> Result<Arc<Slot>, FailureKind> {
         self.check_quarantine()?;
-        let Turn { place, until } = turn;
+        let Turn {
+            place,
+            until,
+            tried,
+        } = turn;
         if place.is_none() {
             *place = Some(match self.places.try_acquire() {
                 Ok(place) => place,
@@ -241,6 +256,11 @@ impl WorkerPlugin {
                     acquired.expect("nobody closes it")
                 }
             });
+        }
+        if !std::mem::replace(tried, true)
+            && let Some(slot) = self.likely()
+        {
+            return Ok(slot);
         }
         loop {
             if let Some(slot) = self.free() {
@@ -276,15 +296,27 @@ impl WorkerPlugin {
         .await;
     }
 
+    /// The one that is not in a call, and takes calls, most of the time.
+    fn likely(&self) -> Option<Arc<Slot>> {
+        let slots = self.slots.borrow();
+        let first = slots.first()?;
+        (self.takes_others(slots.len()) || Arc::strong_count(first) == 1).then(|| first.clone())
+    }
+
+    /// Whether a call may go to an instance with bodies of others in it, when there are so many instances. A call whose
+    /// client leaves costs its instance, which should not take the bodies of others with it.
+    fn takes_others(&self, instances: usize) -> bool {
+        !self.waits_for_others || instances + self.making.get() >= self.most
+    }
+
     /// One that is not in a call. Those that take no more are let go; the bodies in them keep them until they end.
     fn free(&self) -> Option<Arc<Slot>> {
         let mut slots = self.slots.borrow_mut();
-        // A call whose client leaves costs its instance, which should not take the bodies of others with it.
-        let whole = !self.waits_for_others || slots.len() + self.making.get() >= self.most;
+        let others = self.takes_others(slots.len());
         let mut at = 0;
         while let Some(slot) = slots.get(at) {
             match slot.state() {
-                State::Free if whole || Arc::strong_count(slot) == 1 => return Some(slot.clone()),
+                State::Free if others || Arc::strong_count(slot) == 1 => return Some(slot.clone()),
                 State::Free | State::Busy => at += 1,
                 State::Spent => drop(slots.remove(at)),
             }
@@ -297,25 +329,6 @@ impl WorkerPlugin {
         let slot = Slot::new(self.make().await?, None);
         self.slots.borrow_mut().push(slot.clone());
         Ok(slot)
-    }
-
-    /// An instance for one exchange.
-    async fn own_slot(&self) -> Result<Arc<Slot>, FailureKind> {
-        self.check_quarantine()?;
-        let place = match self.places.clone().try_acquire_owned() {
-            Ok(place) => place,
-            Err(_) => {
-                let place = self.places.clone().acquire_owned();
-                let acquired = self.wait(&mut None, place).await?;
-                acquired.expect("nobody closes it")
-            }
-        };
-        let ready = self.ready.borrow_mut().pop();
-        let instance = match ready {
-            Some(instance) => instance,
-            None => self.make().await?,
-        };
-        Ok(Slot::new(instance, Some(place)))
     }
 
     async fn make(&self) -> Result<Instance, FailureKind> {

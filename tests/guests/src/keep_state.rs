@@ -2,10 +2,14 @@
 
 use std::cell::Cell;
 
-use witgate_plugin::{Failure, Reply, RequestVerdict};
+use witgate_plugin::{Failure, Reply, RequestVerdict, info};
 
 thread_local! {
     static SEEN: Cell<u64> = const { Cell::new(0) };
+}
+
+pub(crate) fn configure() {
+    info!("configured");
 }
 
 pub(crate) fn on_request() -> Result<RequestVerdict, Failure> {

@@ -86,8 +86,10 @@ impl Plugin for Misbehaving {
     type Config = Config;
 
     fn new(config: Config) -> Result<Self, ConfigErrors> {
-        if let Misbehaviour::PanicAtStart = config.misbehaviour {
-            panic_at_start::configure();
+        match config.misbehaviour {
+            Misbehaviour::PanicAtStart => panic_at_start::configure(),
+            Misbehaviour::KeepState => keep_state::configure(),
+            _ => {}
         }
         Ok(Self(config.misbehaviour))
     }
