@@ -17,6 +17,10 @@ use witgate_runtime::{
     WorkerPlugin,
 };
 
+mod bare;
+
+use bare::{Bare, Memory};
+
 /// One step of the ladder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Step {
@@ -34,10 +38,16 @@ pub(crate) enum Step {
     Transform(usize),
     /// A message of a WebSocket of so many bytes, sent on as it is.
     Message(usize),
+    /// wasmtime alone: a call that reads one header and sets another, on the caller's stack.
+    BareCall,
+    /// The same on a stack of its own.
+    BareCallOnFiber,
+    /// wasmtime alone: an instance, made and configured for one call.
+    BareInstance(Memory),
 }
 
 /// In the order in which they are reported.
-pub(crate) const STEPS: [Step; 9] = [
+pub(crate) const STEPS: [Step; 13] = [
     Step::NoPlugin,
     Step::NoOp,
     Step::GetAndSet,
@@ -47,6 +57,10 @@ pub(crate) const STEPS: [Step; 9] = [
     Step::Transform(64),
     Step::Message(125),
     Step::Message(64 << 10),
+    Step::BareCall,
+    Step::BareCallOnFiber,
+    Step::BareInstance(Memory::OnDemand),
+    Step::BareInstance(Memory::Pooled),
 ];
 
 impl Step {
@@ -60,6 +74,10 @@ impl Step {
             Self::FreshInstance => "fresh instance".into(),
             Self::Transform(kib) => format!("transform, {kib} KiB"),
             Self::Message(bytes) => format!("message, {bytes} bytes"),
+            Self::BareCall => "wasmtime: get and set".into(),
+            Self::BareCallOnFiber => "wasmtime: on a fiber".into(),
+            Self::BareInstance(Memory::OnDemand) => "wasmtime: fresh, no pool".into(),
+            Self::BareInstance(Memory::Pooled) => "wasmtime: fresh, pool".into(),
         }
     }
 }
@@ -68,6 +86,7 @@ impl Step {
 pub(crate) struct Ladder {
     event_loop: EventLoop,
     plugin: Box<Start>,
+    guest: Vec<u8>,
 }
 
 /// Starts the guest with what it is to do.
@@ -103,6 +122,7 @@ impl Ladder {
                 .build()
                 .expect("an event loop without sockets starts"),
             plugin: Box::new(plugin),
+            guest: built[0].bytes.clone(),
         }
     }
 
@@ -123,7 +143,39 @@ impl Ladder {
             Step::Message(bytes) => {
                 self.message((self.plugin)("nothing", Isolation::Worker), bytes)
             }
+            Step::BareCall => self.bare_call(),
+            Step::BareCallOnFiber => self.bare_call_on_fiber(),
+            Step::BareInstance(memory) => self.bare_instance(memory),
         }
+    }
+
+    fn bare_call(&self) -> Box<dyn FnMut(u64) + '_> {
+        let bare = Bare::new(&self.guest, Memory::OnDemand);
+        let mut instance = self.event_loop.block_on(bare.start(bare::headers()));
+        Box::new(move |times| (0..times).for_each(|_| instance.call()))
+    }
+
+    fn bare_call_on_fiber(&self) -> Box<dyn FnMut(u64) + '_> {
+        let bare = Bare::new(&self.guest, Memory::OnDemand);
+        let mut instance = self.event_loop.block_on(bare.start(bare::headers()));
+        Box::new(move |times| {
+            self.event_loop.block_on(async {
+                for _ in 0..times {
+                    instance.call_on_fiber().await;
+                }
+            });
+        })
+    }
+
+    fn bare_instance(&self, memory: Memory) -> Box<dyn FnMut(u64) + '_> {
+        let bare = Bare::new(&self.guest, memory);
+        Box::new(move |times| {
+            self.event_loop.block_on(async {
+                for _ in 0..times {
+                    bare.start(bare::headers()).await.call_on_fiber().await;
+                }
+            });
+        })
     }
 
     /// The plugins' hooks on one exchange, again and again.
