@@ -20,6 +20,7 @@ First steps:
   witgate demo                        see the built-in plugins at work, nothing else needed
   witgate check witgate.toml          find everything that is wrong with a configuration
   witgate run --config witgate.toml   serve
+  witgate plugin new hello            write a plugin
 
 Exit codes: 0 all went well, 1 it did not (the reason is on standard error), 2 the command line is wrong.";
 
@@ -51,6 +52,11 @@ pub(crate) enum Command {
     Profile {
         #[command(subcommand)]
         command: Profile,
+    },
+    /// Write, test and measure plugins
+    Plugin {
+        #[command(subcommand)]
+        command: crate::plugin::args::Plugin,
     },
     /// Try the built-in plugins: everything in one process, with curl lines to copy
     Demo(Demo),

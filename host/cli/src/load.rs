@@ -120,21 +120,25 @@ pub(crate) async fn build_in(
     Ok(generation)
 }
 
-/// Sets up the sandbox. A code cache that cannot be used is no reason not to start.
+/// Sets up the sandbox.
 pub(crate) fn runtime(setting: &CodeCacheSetting) -> Result<Runtime, Ended> {
+    Runtime::new(code_cache(setting)).map_err(Ended::because)
+}
+
+/// Where compiled code is kept. One that cannot be used is no reason not to start.
+pub(crate) fn code_cache(setting: &CodeCacheSetting) -> Option<CodeCache> {
     let directory = match setting {
         CodeCacheSetting::Off => None,
         CodeCacheSetting::Directory(directory) => Some(directory.clone()),
         CodeCacheSetting::Default => default_cache(),
     };
-    let cache = directory.and_then(|directory| match CodeCache::open(&directory) {
+    directory.and_then(|directory| match CodeCache::open(&directory) {
         Ok(cache) => Some(cache),
         Err(error) => {
             tracing::warn!(directory = %directory.display(), %error, "no code cache; components are compiled at each start");
             None
         }
-    });
-    Runtime::new(cache).map_err(Ended::because)
+    })
 }
 
 fn default_cache() -> Option<PathBuf> {

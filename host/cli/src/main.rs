@@ -9,6 +9,7 @@ mod demo;
 mod harvest;
 mod load;
 mod log;
+mod plugin;
 mod profile;
 mod progress;
 mod pull;
@@ -35,6 +36,11 @@ fn main() -> ExitCode {
         Command::Snapshot { command } => return snapshot::run(&command),
         Command::Profile { command } => profile::profile(&command),
         Command::Demo(demo) => demo::demo(&demo),
+        Command::Plugin { command } => match plugin::plugin(&command) {
+            Ok(true) => Ok(()),
+            Ok(false) => return ExitCode::FAILURE,
+            Err(error) => Err(error),
+        },
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -86,6 +86,7 @@ pub use content::{Change, Contents, Part};
 pub use document::Document;
 pub use location::Location;
 pub use model::*;
+pub use plugin::read_config;
 pub use problem::{Problem, Problems, Severity};
 pub use section::{Item, Reader, Section};
-pub(crate) use suggest::did_you_mean;
+pub use suggest::did_you_mean;

@@ -57,14 +57,17 @@ const NEEDS: [(&str, Need); 11] = [
     ("wasi:sockets/", Need::Refused),
 ];
 
-#[derive(Clone, Copy)]
-enum Need {
+/// What it takes for an imported interface to be of use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Need {
     /// A key of `[plugin.NAME.grant]`.
     Grant(&'static str),
+    /// Nothing helps: every call is refused.
     Refused,
 }
 
-fn need(import: &str) -> Option<Need> {
+/// What an interface that a component imports needs, by its name; `None` for one that everybody gets.
+pub fn need(import: &str) -> Option<Need> {
     let mut needs = NEEDS.iter();
     needs
         .find(|(start, _)| import.starts_with(start))

@@ -76,7 +76,7 @@ mod admin;
 
 pub use admin::{Admin, Check, Status};
 pub use generation::{Builtins, Generation};
-pub use imports::{Import, PluginReport, Standing};
+pub use imports::{Import, Need, PluginReport, Standing, need};
 pub use metrics::Metrics;
 pub use reload::{Reload, Reloaded};
 pub use server::{BoundListener, Server, StartError, Stop};

@@ -153,6 +153,11 @@ impl Component {
         self.pooled.get_or_init(ready).as_ref()
     }
 
+    /// Whether its calls are counted in fuel.
+    pub(crate) fn is_metered(&self) -> bool {
+        self.runtime.metered
+    }
+
     /// Which hooks the component implements.
     pub fn hooks(&self) -> Hooks {
         Hooks {

@@ -30,6 +30,8 @@ pub struct Runtime {
     pub(crate) linker: Linker<State>,
     pub(crate) cache: Option<CodeCache>,
     pool: Pool,
+    /// Whether calls are counted in fuel.
+    pub(crate) metered: bool,
     /// The engine of standard components, once there is one to load.
     http: Arc<OnceLock<HttpEngine>>,
 }
@@ -52,19 +54,41 @@ impl Runtime {
     ///
     /// When the machine cannot run compiled WebAssembly or no thread can be started.
     pub fn new(cache: Option<CodeCache>) -> Result<Self, RuntimeError> {
-        let (engine, linker) = start(Config::new()).map_err(|e| RuntimeError::new(&e))?;
+        Self::start(cache, false)
+    }
+
+    /// As [`new`](Self::new), and counts what calls cost in wasmtime's fuel: about one for each instruction, whatever
+    /// the machine. For tests and measurements, since counting makes guests slower. See
+    /// [`Plugin::fuel`](crate::Plugin::fuel).
+    ///
+    /// # Errors
+    ///
+    /// As [`new`](Self::new).
+    pub fn metered(cache: Option<CodeCache>) -> Result<Self, RuntimeError> {
+        Self::start(cache, true)
+    }
+
+    fn start(cache: Option<CodeCache>, metered: bool) -> Result<Self, RuntimeError> {
+        let mut base = Config::new();
+        base.consume_fuel(metered);
+        let (engine, linker) = start(base).map_err(|e| RuntimeError::new(&e))?;
         Ok(Self {
             engine,
             linker,
             cache,
             pool: Pool::default(),
+            metered,
             http: Arc::default(),
         })
     }
 
     /// Readies a component for instances that live for one exchange.
     pub(crate) fn pooled(&self, compiled: &Component) -> Option<InstancePre<State>> {
-        self.pool.pre(compiled, start)
+        let metered = self.metered;
+        self.pool.pre(compiled, move |mut base| {
+            base.consume_fuel(metered);
+            start(base)
+        })
     }
 
     /// The engine of standard components, which is made for the first of them.

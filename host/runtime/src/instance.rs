@@ -1,6 +1,7 @@
 //! One instance of a component: a sandbox with its own memory, and the calls into it.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -59,6 +60,7 @@ pub(crate) struct State {
     wasi: Option<WasiCtx>,
     wasi_grant: Arc<WasiGrant>,
     table: ResourceTable,
+    meter: Option<Meter>,
 }
 
 /// Which call the instance is in.
@@ -96,6 +98,16 @@ pub(crate) struct Instance {
     recycle_memory: usize,
 }
 
+/// Counts the fuel of an instance's calls.
+struct Meter {
+    total: Arc<AtomicU64>,
+    /// What the store had when it was last counted.
+    left: u64,
+}
+
+/// No instance ever uses this up, so that fuel is counted and never runs out.
+const FUEL: u64 = u64::MAX;
+
 impl std::fmt::Debug for Instance {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Instance")
@@ -120,15 +132,18 @@ impl Instance {
         }
         let limits = plugin.limits();
         match made {
-            Ok(calls) => Ok(Self {
-                stopwatch: store.data().stopwatch.clone(),
-                store,
-                calls,
-                limits,
-                death: Arc::default(),
-                exchanges: 0,
-                recycle_memory: usize::MAX,
-            }),
+            Ok(calls) => {
+                count_fuel(&mut store);
+                Ok(Self {
+                    stopwatch: store.data().stopwatch.clone(),
+                    store,
+                    calls,
+                    limits,
+                    death: Arc::default(),
+                    exchanges: 0,
+                    recycle_memory: usize::MAX,
+                })
+            }
             Err(error) => Err(StartError::Failed(explain(
                 &error,
                 limits.start,
@@ -178,6 +193,11 @@ impl Instance {
             )
             .await;
         result.map(|(schema,)| schema).map_err(StartError::Failed)
+    }
+
+    /// Bytes of its linear memories.
+    pub(crate) fn memory(&self) -> usize {
+        self.store.data().memory.used
     }
 
     /// A guest that never gives memory back, as all that leak, would sooner or later fail an exchange for it.
@@ -378,6 +398,18 @@ fn enter(store: &mut Store<State>, phase: Phase, deadline: Duration) {
     state.memory.exceeded = false;
 }
 
+fn count_fuel(store: &mut Store<State>) {
+    if store.data().meter.is_none() {
+        return;
+    }
+    let left = store.get_fuel().unwrap_or_default();
+    if let Some(meter) = &mut store.data_mut().meter {
+        let used = meter.left.saturating_sub(left);
+        meter.total.fetch_add(used, Ordering::Relaxed);
+        meter.left = left;
+    }
+}
+
 /// A call is over, well or not.
 fn leave<R>(
     store: &mut Store<State>,
@@ -385,6 +417,7 @@ fn leave<R>(
     called: wasmtime::Result<R>,
     deadline: Duration,
 ) -> (Phase, Result<R, FailureKind>) {
+    count_fuel(store);
     let state = store.data_mut();
     let phase = std::mem::replace(&mut state.phase, Phase::Other("no call"));
     state.passing = None;
@@ -406,6 +439,11 @@ async fn make(
     let state = State::new(plugin, outbound, stopwatch.clone()).map_err(StartError::Grant)?;
     let mut store = Store::new(ready.pre.engine(), state);
     store.limiter(|state| &mut state.memory);
+    if store.data().meter.is_some() {
+        store
+            .set_fuel(FUEL)
+            .expect("the engine of a metered component counts fuel");
+    }
     store.set_epoch_deadline(FIRST_SLICE);
     store.epoch_deadline_callback(|store| Ok(store.data().stopwatch.slice_over()));
     stopwatch.start(limits.start);
@@ -449,6 +487,7 @@ impl State {
             wasi,
             wasi_grant,
             table: wasi::table(),
+            meter: plugin.meter().map(|total| Meter { total, left: FUEL }),
         })
     }
 

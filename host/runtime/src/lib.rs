@@ -25,6 +25,7 @@ mod pool;
 
 pub mod cache;
 mod component;
+mod interfaces;
 
 mod plugin;
 
@@ -84,6 +85,7 @@ pub use failure::{FailureKind, PluginFailure};
 pub use head::is_authority;
 pub use http_client::{HttpClient, HttpGrant, SendError, Sending};
 pub use instance::ConfigError;
+pub use interfaces::{Interfaces, interfaces_of};
 pub use keyvalue::{
     Answer, Change, KeyValue, KeyValueError, KeyValueGrant, MAX_KEY, MAX_VALUE, MemoryStore, Stored,
 };

@@ -1,5 +1,6 @@
 //! A configured plugin: what all workers share of it.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -90,6 +91,7 @@ pub struct Plugin {
     metrics: Option<MetricsGrant>,
     secrets: Secrets,
     prepared: Prepared,
+    fuel: Arc<AtomicU64>,
 }
 
 /// Configured instances that no worker has taken yet. Locked when a worker makes an instance, and never in a call.
@@ -161,6 +163,7 @@ impl Plugin {
             metrics: None,
             secrets: Secrets::default(),
             prepared: Prepared::default(),
+            fuel: Arc::default(),
         }
     }
 
@@ -294,6 +297,26 @@ impl Plugin {
     pub async fn config_schema(&self) -> Result<String, StartError> {
         let mut instance = Instance::new(self, Outbound::new(None)).await?;
         instance.config_schema().await
+    }
+
+    /// Bytes of the linear memories of a configured instance. Makes one for it.
+    ///
+    /// # Errors
+    ///
+    /// When the plugin refuses its configuration, traps or exceeds a limit.
+    pub async fn instance_memory(&self) -> Result<usize, StartError> {
+        Ok(self.make().await?.memory())
+    }
+
+    /// What all calls of its instances have cost up to now, their starts included, in the fuel of a
+    /// [metered](crate::Runtime::metered) runtime; 0 in any other.
+    pub fn fuel(&self) -> u64 {
+        self.fuel.load(Ordering::Relaxed)
+    }
+
+    /// Where its instances count their fuel.
+    pub(crate) fn meter(&self) -> Option<Arc<AtomicU64>> {
+        self.component.is_metered().then(|| self.fuel.clone())
     }
 
     /// What the instances of one worker share to send requests.

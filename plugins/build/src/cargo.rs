@@ -1,8 +1,9 @@
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 use std::{env, fs};
 
+use crate::workspace::Wanted;
 use crate::{BuildError, artifact, component, workspace};
 
 /// What plugins are compiled for: it has no system interface, so nothing can be imported but what the contract offers.
@@ -29,6 +30,7 @@ pub struct Build {
     profile: String,
     locked: bool,
     offline: bool,
+    shown: bool,
     target: &'static str,
 }
 
@@ -45,6 +47,7 @@ impl Build {
             profile: "release".to_owned(),
             locked: false,
             offline: false,
+            shown: false,
             target: TARGET,
         }
     }
@@ -77,6 +80,14 @@ impl Build {
         self
     }
 
+    /// Shows what cargo says on standard error, as it comes. What the compiler says is then not in the
+    /// [`BuildError`].
+    #[must_use]
+    pub fn shown(mut self, shown: bool) -> Self {
+        self.shown = shown;
+        self
+    }
+
     /// Builds for [`WASI_TARGET`]: the standard library then has clocks, and the files and variables that the operator
     /// grants.
     #[must_use]
@@ -95,7 +106,11 @@ impl Build {
     /// [`BuildError`]; what cargo and rustc said is in it.
     pub fn run(&self) -> Result<Vec<Component>, BuildError> {
         self.check_target()?;
-        let mut command = self.command();
+        let wanted = workspace::wanted(&mut self.cargo(), &self.packages);
+        let mut command = self.command(&wanted);
+        if self.shown {
+            command.stderr(Stdio::inherit());
+        }
         let output = run(&mut command, "CARGO")?;
         if !output.status.success() {
             return Err(BuildError::Cargo {
@@ -106,7 +121,14 @@ impl Build {
         }
         self.packages
             .iter()
-            .map(|package| made(package, &output, self.target))
+            .zip(&wanted)
+            .map(|(package, wanted)| {
+                let bytes = made(package, &output, self.target)?;
+                Ok(Component {
+                    name: package.clone(),
+                    bytes: wanted.metadata.added_to(&bytes),
+                })
+            })
             .collect()
     }
 
@@ -137,7 +159,7 @@ impl Build {
         cargo
     }
 
-    fn command(&self) -> Command {
+    fn command(&self, wanted: &[Wanted]) -> Command {
         let mut cargo = self.cargo();
         cargo.env(
             "CARGO_ENCODED_RUSTFLAGS",
@@ -146,8 +168,8 @@ impl Build {
         cargo.args(["build", "--target", self.target, "--profile", &self.profile]);
         cargo.args(["--message-format", "json-render-diagnostics"]);
         cargo.arg("--target-dir").arg(&self.target_dir);
-        for package in workspace::specifications(&mut self.cargo(), &self.packages) {
-            cargo.args(["--package", &package]);
+        for package in wanted {
+            cargo.args(["--package", &package.specification]);
         }
         if self.locked {
             cargo.arg("--locked");
@@ -226,25 +248,19 @@ fn run(command: &mut Command, variable: &'static str) -> Result<Output, BuildErr
     })
 }
 
-fn made(package: &str, output: &Output, target: &str) -> Result<Component, BuildError> {
-    let name = package.to_owned();
+fn made(package: &str, output: &Output, target: &str) -> Result<Vec<u8>, BuildError> {
+    let name = || package.to_owned();
     let Some(module) = artifact::module_of(package, &output.stdout) else {
-        return Err(BuildError::NoModule { package: name });
+        return Err(BuildError::NoModule { package: name() });
     };
     let module = fs::read(&module).map_err(|source| BuildError::Read { module, source })?;
     if target == WASI_TARGET {
-        return Ok(Component {
-            name,
-            bytes: module,
-        });
+        return Ok(module);
     }
-    match component::encode(&module) {
-        Ok(bytes) => Ok(Component { name, bytes }),
-        Err(source) => Err(BuildError::Encode {
-            package: name,
-            source,
-        }),
-    }
+    component::encode(&module).map_err(|source| BuildError::Encode {
+        package: name(),
+        source,
+    })
 }
 
 fn rendered(output: &Output) -> String {

@@ -24,7 +24,7 @@ pub enum BuildError {
         target: &'static str,
     },
     /// cargo ended with an error.
-    #[error("cargo could not build {packages} in {directory}:\n{output}")]
+    #[error("cargo could not build {packages} in {directory}{}", below(.output))]
     Cargo {
         /// The packages, separated by commas.
         packages: String,
@@ -57,6 +57,14 @@ pub enum BuildError {
         /// Why not.
         source: EncodeError,
     },
+}
+
+/// Nothing when it was shown already.
+fn below(output: &str) -> String {
+    match output {
+        "" => String::new(),
+        output => format!(":\n{output}"),
+    }
 }
 
 /// Why a core module could not be made a component.

@@ -15,8 +15,10 @@ mod artifact;
 mod cargo;
 mod component;
 mod error;
+mod metadata;
 mod workspace;
 
 pub use cargo::{Build, Component, TARGET, WASI_TARGET};
 pub use component::encode;
 pub use error::{BuildError, EncodeError};
+pub use metadata::Metadata;

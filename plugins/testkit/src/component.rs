@@ -1,8 +1,8 @@
 use std::collections::HashMap;
-use std::env;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
+use std::{env, fmt};
 
 use bytes::Bytes;
 use http::{Request, Response};
@@ -12,7 +12,7 @@ use witgate_runtime::{
 };
 
 use crate::grants::Grants;
-use crate::{Plugin, Store, http_client};
+use crate::{LogLine, Plugin, Store, http_client};
 
 /// Run time of one call unless a test sets another.
 const PATIENT: Duration = Duration::from_secs(5);
@@ -73,10 +73,24 @@ impl Component {
     /// # Errors
     ///
     /// Those that an operator would get for it.
+    ///
+    /// # Panics
+    ///
+    /// When the sandbox cannot be set up on this machine.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, LoadError> {
         static RUNTIME: OnceLock<Runtime> = OnceLock::new();
-        let runtime =
-            RUNTIME.get_or_init(|| Runtime::new(None).unwrap_or_else(|error| panic!("{error}")));
+        let runtime = RUNTIME
+            .get_or_init(|| Runtime::metered(None).unwrap_or_else(|error| panic!("{error}")));
+        Self::load(runtime, bytes)
+    }
+
+    /// A component from its bytes, in a runtime of the caller's, such as one with a code cache. Only one that is
+    /// [metered](Runtime::metered) knows what calls [cost](Plugin::cost).
+    ///
+    /// # Errors
+    ///
+    /// Those that an operator would get for it.
+    pub fn load(runtime: &Runtime, bytes: &[u8]) -> Result<Self, LoadError> {
         let compiled = Arc::new(witgate_runtime::Component::load(runtime, bytes)?);
         let limits = Limits {
             deadline: PATIENT,
@@ -149,17 +163,8 @@ impl Component {
     ///
     /// When the plugin refuses the configuration, traps or exceeds a limit.
     pub fn start(&self, config: &str) -> Plugin {
-        self.try_start(config).unwrap_or_else(|(error, log)| {
-            let mistakes = mistakes_of(&error);
-            panic!(
-                "{error}{}",
-                mistakes
-                    .iter()
-                    .map(|m| format!("\n  {}: {}", m.path, m.message))
-                    .collect::<String>()
-                    + &log
-            )
-        })
+        self.try_start(config)
+            .unwrap_or_else(|not_started| panic!("{not_started}"))
     }
 
     /// What the plugin has against a configuration.
@@ -170,16 +175,19 @@ impl Component {
     pub fn config_errors(&self, config: &str) -> Vec<ConfigError> {
         match self.try_start(config) {
             Ok(_) => panic!("the plugin takes the configuration {config}"),
-            Err((error, log)) => match mistakes_of(&error) {
-                [] => panic!("{error}{log}"),
+            Err(not_started) => match not_started.mistakes() {
+                [] => panic!("{not_started}"),
                 mistakes => mistakes.to_vec(),
             },
         }
     }
-}
 
-impl Component {
-    fn try_start(&self, config: &str) -> Result<Plugin, (StartError, String)> {
+    /// Starts it with a configuration: a JSON object.
+    ///
+    /// # Errors
+    ///
+    /// When the plugin refuses the configuration, traps or exceeds a limit.
+    pub fn try_start(&self, config: &str) -> Result<Plugin, NotStarted> {
         Plugin::start(
             self.compiled.clone(),
             config,
@@ -190,12 +198,39 @@ impl Component {
     }
 }
 
-fn mistakes_of(error: &StartError) -> &[ConfigError] {
-    match error {
-        StartError::Config(mistakes) => mistakes,
-        StartError::Failed(_) | StartError::Grant(_) => &[],
+/// Why a plugin did not start, and what it logged until then.
+#[derive(Debug)]
+pub struct NotStarted {
+    /// The reason.
+    pub error: StartError,
+    /// What it logged.
+    pub log: Vec<LogLine>,
+}
+
+impl NotStarted {
+    /// What the plugin has against its configuration; nothing when that is not the reason.
+    pub fn mistakes(&self) -> &[ConfigError] {
+        match &self.error {
+            StartError::Config(mistakes) => mistakes,
+            StartError::Failed(_) | StartError::Grant(_) => &[],
+        }
     }
 }
+
+impl fmt::Display for NotStarted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.error)?;
+        for mistake in self.mistakes() {
+            write!(f, "\n  {}: {}", mistake.path, mistake.message)?;
+        }
+        for line in &self.log {
+            write!(f, "\n  the plugin logged: {line}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for NotStarted {}
 
 /// Beside the test programs, so that cleaning the one cleans the other. Not their own target directory, which a cargo
 /// that builds at the same time would lock.

@@ -24,7 +24,9 @@
 //! request that the plugin sends is answered by the test ([`Component::answering`]).
 
 mod body;
+mod chunks;
 mod component;
+mod diff;
 mod exchange;
 mod grants;
 mod http_client;
@@ -34,7 +36,9 @@ mod plugin;
 mod verdict;
 
 pub use body::Body;
-pub use component::Component;
+pub use chunks::{Cuts, assert_chunks_do_not_matter};
+pub use component::{Component, NotStarted};
+pub use diff::{Head, diff};
 pub use exchange::Exchange;
 pub use grants::Store;
 pub use log::LogLine;
@@ -44,5 +48,5 @@ pub use verdict::Verdict;
 pub use witgate_runtime::{
     Close, ConfigError, CustomValue, Direction, End, FailureKind, FaultySide, FileReply, Finished,
     HeldEnd, Limits, Message, MessageVerdict, PluginFailure, Reply, ReplyBody, Scheme, SendError,
-    Stale, Summary,
+    Stale, StartError, Summary,
 };

@@ -6,12 +6,12 @@ use std::time::Duration;
 use tokio::runtime::{Builder, Runtime};
 use tracing::Dispatch;
 use witgate_runtime::{
-    CustomMetrics, CustomValue, HttpGrant, Limits, PluginFailure, StartError, Summary, WorkerPlugin,
+    CustomMetrics, CustomValue, HttpGrant, Limits, PluginFailure, Summary, WorkerPlugin,
 };
 
 use crate::grants::Grants;
 use crate::log::Log;
-use crate::{Exchange, LogLine, Messages, Verdict};
+use crate::{Exchange, LogLine, Messages, NotStarted, Verdict};
 
 /// The name under which a plugin is started here; the namespace of its attributes.
 pub const PLUGIN_NAME: &str = "under-test";
@@ -20,6 +20,8 @@ pub const PLUGIN_NAME: &str = "under-test";
 #[derive(Clone)]
 pub struct Plugin {
     worker: Rc<WorkerPlugin>,
+    /// Fuel.
+    started_for: u64,
     stage: Stage,
     metrics: Option<Arc<CustomMetrics>>,
 }
@@ -39,7 +41,7 @@ impl Plugin {
         limits: Limits,
         http: Option<HttpGrant>,
         grants: &Grants,
-    ) -> Result<Self, (StartError, String)> {
+    ) -> Result<Self, NotStarted> {
         let stage = Stage::new();
         let mut plugin =
             witgate_runtime::Plugin::new(PLUGIN_NAME.into(), component, config.to_owned(), limits)
@@ -50,12 +52,35 @@ impl Plugin {
         }
         match stage.run(WorkerPlugin::start(Arc::new(plugin))) {
             Ok(worker) => Ok(Self {
+                started_for: worker.plugin().fuel(),
                 worker: Rc::new(worker),
                 stage,
                 metrics: grants.metrics.clone(),
             }),
-            Err(error) => Err((error, stage.log.told())),
+            Err(error) => Err(NotStarted {
+                error,
+                log: stage.log.lines().clone(),
+            }),
         }
+    }
+
+    /// What its calls have cost since it was started, in fuel: about one for each instruction of WebAssembly. The same
+    /// on every machine and in every run, for the same calls of the same component, so that a budget can be a test:
+    ///
+    /// ```
+    /// # fn of(plugin: &witgate_testkit::Plugin, exchange: &mut witgate_testkit::Exchange) {
+    /// let before = plugin.cost();
+    /// plugin.on_request(exchange).expect_next();
+    /// assert!(plugin.cost() - before < 50_000);
+    /// # }
+    /// ```
+    pub fn cost(&self) -> u64 {
+        self.worker.plugin().fuel().saturating_sub(self.started_for)
+    }
+
+    /// What its start has cost, in fuel.
+    pub fn start_cost(&self) -> u64 {
+        self.started_for
     }
 
     /// Calls the request hook. Edits and notes are in the exchange afterwards.

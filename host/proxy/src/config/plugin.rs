@@ -207,7 +207,9 @@ pub(super) fn mount(item: &Item<'_>) -> Option<String> {
     )
 }
 
-fn read_config(section: &mut Section<'_>) -> (serde_json::Value, ConfigLocations) {
+/// Reads a plugin's configuration, the table `config`: as the plugin gets it, and where each of its keys stands. An empty
+/// one when there is none.
+pub fn read_config(section: &mut Section<'_>) -> (serde_json::Value, ConfigLocations) {
     let empty = || serde_json::Value::Object(Map::new());
     let Some(item) = section.item("config") else {
         return (empty(), ConfigLocations::new(section.location()));

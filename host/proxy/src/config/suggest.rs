@@ -19,11 +19,8 @@ pub(super) fn closest<'k>(word: &str, known: impl IntoIterator<Item = &'k str>) 
         .map(|(_, candidate)| candidate)
 }
 
-/// `did you mean …?` for a report.
-pub(crate) fn did_you_mean<'k>(
-    word: &str,
-    known: impl IntoIterator<Item = &'k str>,
-) -> Option<String> {
+/// `did you mean …?` for a report, when one of the known words is close to this one.
+pub fn did_you_mean<'k>(word: &str, known: impl IntoIterator<Item = &'k str>) -> Option<String> {
     closest(word, known).map(|candidate| format!("did you mean `{candidate}`?"))
 }
 

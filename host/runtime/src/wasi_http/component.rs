@@ -1,12 +1,12 @@
 //! A compiled standard component, and how one is told from a plugin of the contract.
 
-use wasmparser::{Parser, Payload};
 use wasmtime_wasi_http::{p2, p3};
 
 use super::state::State;
 use crate::cache::ComponentDigest;
 use crate::component::{CONTRACT, LoadError, compile, digest_of};
 use crate::engine::Runtime;
+use crate::interfaces::interfaces_of;
 
 /// What a component of 0.2 exports.
 const INCOMING_HANDLER: &str = "wasi:http/incoming-handler@0.2.";
@@ -33,27 +33,9 @@ pub(crate) enum Pre {
 /// Whether these bytes are a component that exports a handler of `wasi:http` and no hook of the contract. Reads the
 /// names of its exports and compiles nothing.
 pub fn is_wasi_http(bytes: &[u8]) -> bool {
-    let names = exported_names(bytes);
+    let names = interfaces_of(bytes).exports;
     let any = |interface| names.iter().any(|name| name.starts_with(interface));
     !any(CONTRACT) && (any(INCOMING_HANDLER) || any(HANDLER))
-}
-
-/// Those of the outermost component; what is damaged shows when it is compiled.
-fn exported_names(bytes: &[u8]) -> Vec<&str> {
-    let mut names = Vec::new();
-    let mut depth = 0;
-    for payload in Parser::new(0).parse_all(bytes) {
-        match payload {
-            Ok(Payload::ModuleSection { .. } | Payload::ComponentSection { .. }) => depth += 1,
-            Ok(Payload::End(_)) if depth > 0 => depth -= 1,
-            Ok(Payload::ComponentExportSection(exports)) if depth == 0 => {
-                names.extend(exports.into_iter().flatten().map(|export| export.name.name));
-            }
-            Ok(_) => {}
-            Err(_) => break,
-        }
-    }
-    names
 }
 
 impl HttpComponent {

@@ -1,0 +1,109 @@
+//! Writes tables of what `witgate plugin new` puts into a project: the contract, and the SDK for Rust.
+//!
+//! The SDK becomes a package that needs nothing of this workspace: what its manifest inherits is filled in, and the
+//! contract lies within it.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::{env, fs};
+
+fn main() {
+    let manifest =
+        PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets it for build scripts"));
+    let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets it for build scripts"));
+    let root = manifest.join("../..");
+    let wit = files_below(&root.join("wit"), "wit");
+    let mut sdk = files_below(&root.join("plugins/sdk/src"), "rs");
+    sdk = sdk
+        .into_iter()
+        .map(|(name, text)| (format!("src/{name}"), outside(&text)))
+        .collect();
+    let script = read(&root.join("plugins/sdk/build.rs"));
+    sdk.insert("build.rs".into(), outside(&script));
+    let manifest = read(&root.join("plugins/sdk/Cargo.toml"));
+    let workspace = read(&root.join("Cargo.toml"));
+    sdk.insert("Cargo.toml".into(), alone(&manifest, &workspace));
+    write(&out.join("contract.rs"), &table(&wit));
+    write(&out.join("sdk.rs"), &table(&sdk));
+    write(
+        &out.join("Cargo.lock.rs"),
+        &format!("{:?}", read(&root.join("Cargo.lock"))),
+    );
+}
+
+/// The files with this extension below a directory, by their path from there.
+fn files_below(directory: &Path, extension: &str) -> BTreeMap<String, String> {
+    println!("cargo::rerun-if-changed={}", directory.display());
+    let mut files = BTreeMap::new();
+    let mut left = vec![directory.to_owned()];
+    while let Some(next) = left.pop() {
+        for entry in fs::read_dir(&next).expect("a directory of the repository can be read") {
+            let path = entry.expect("an entry can be read").path();
+            if path.is_dir() {
+                left.push(path);
+            } else if path.extension().is_some_and(|other| other == extension) {
+                let name = path.strip_prefix(directory).expect("it is below");
+                files.insert(name.display().to_string(), read(&path));
+            }
+        }
+    }
+    files
+}
+
+/// A source of the SDK that finds the contract beside itself.
+fn outside(source: &str) -> String {
+    source.replace("../../wit", "wit")
+}
+
+/// The SDK's manifest without what only this workspace knows.
+fn alone(manifest: &str, workspace: &str) -> String {
+    let mut text = String::new();
+    let mut section = "";
+    for line in manifest.lines() {
+        if line.starts_with('[') {
+            section = line;
+        }
+        if matches!(section, "[lints]" | "[dev-dependencies]") {
+            continue;
+        }
+        match line.split_once(".workspace = true") {
+            Some((key, rest)) => {
+                assert!(rest.trim().is_empty(), "`{line}` is more than inherited");
+                writeln!(text, "{}", inherited(key, workspace)).expect("a String takes all");
+            }
+            None => writeln!(text, "{line}").expect("a String takes all"),
+        }
+    }
+    text
+}
+
+/// The line of the workspace for a key, without its comment.
+fn inherited(key: &str, workspace: &str) -> String {
+    let start = format!("{key} = ");
+    let line = workspace.lines().find(|line| line.starts_with(&start));
+    let line = line.unwrap_or_else(|| panic!("the workspace says nothing of `{key}` in one line"));
+    let line = line.split(" # ").next().unwrap_or(line).trim_end();
+    assert!(
+        line.ends_with(['"', '}']),
+        "`{line}` goes on in the next line"
+    );
+    line.to_owned()
+}
+
+fn table(files: &BTreeMap<String, String>) -> String {
+    let mut table = String::from("&[\n");
+    for (name, text) in files {
+        writeln!(table, "    ({name:?}, {text:?}),").expect("a String takes all");
+    }
+    table + "]\n"
+}
+
+fn read(path: &Path) -> String {
+    println!("cargo::rerun-if-changed={}", path.display());
+    fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+fn write(path: &Path, text: &str) {
+    fs::write(path, text).expect("OUT_DIR is writable");
+}

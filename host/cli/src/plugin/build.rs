@@ -1,0 +1,172 @@
+//! `witgate plugin build`: the toolchain of the project's language, and what is wrong with it.
+
+use std::env;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Instant;
+
+use witgate_build::{Build, BuildError};
+use witgate_chrome::write_atomically;
+use witgate_runtime::interfaces_of;
+
+use super::project::{Kind, Project, shown, unreadable};
+use super::{args, component};
+use crate::Ended;
+
+/// The world of the project's own WIT package, which the templates write.
+const WORLD: &str = "component";
+
+/// Builds the component of the project and says what came out.
+pub(crate) fn build(args: &args::Project) -> Result<PathBuf, Ended> {
+    let project = Project::find(&args.project)?;
+    build_project(&project)?;
+    Ok(project.component())
+}
+
+/// Builds a project's component and writes it beside the project's files, unless it is there already.
+pub(crate) fn build_project(project: &Project) -> Result<(), Ended> {
+    let file = project.component();
+    // cargo knows by itself, and better.
+    if project.kind != Kind::Rust && project.is_up_to_date() {
+        eprintln!("{} is up to date", file.display());
+        return Ok(());
+    }
+    let begun = Instant::now();
+    let bytes = match &project.kind {
+        Kind::Rust => rust(project)?,
+        Kind::JavaScript { main } => project.metadata.added_to(&javascript(project, main)?),
+        Kind::Python { module } => project.metadata.added_to(&python(project, module)?),
+    };
+    write_atomically(&file, &bytes).map_err(Ended::because)?;
+    let interfaces = interfaces_of(&bytes);
+    eprintln!(
+        "{}: {}, {}, built in {:.1} s",
+        file.display(),
+        component::size(bytes.len()),
+        component::hooks(&interfaces.exports).join(", "),
+        begun.elapsed().as_secs_f64()
+    );
+    Ok(())
+}
+
+fn rust(project: &Project) -> Result<Vec<u8>, Ended> {
+    let target = env::var_os("CARGO_TARGET_DIR")
+        .map(PathBuf::from)
+        .unwrap_or_else(|| project.directory.join("target"));
+    // cargo runs in the project's directory.
+    let target = std::path::absolute(target).map_err(Ended::because)?;
+    let build = Build::new(&project.directory, target)
+        .package(&project.name)
+        .profile(profile(&project.directory))
+        .shown(true);
+    match build.run() {
+        Ok(mut components) => Ok(components.remove(0).bytes),
+        Err(error @ BuildError::Start { .. }) => {
+            Err(Ended::because(format!("{error}; https://rustup.rs has it")))
+        }
+        Err(error) => Err(Ended::because(error)),
+    }
+}
+
+/// The profile that the project, or the workspace around it, has for plugins.
+fn profile(directory: &Path) -> &'static str {
+    let has = |directory: &Path| {
+        let manifest = std::fs::read_to_string(directory.join("Cargo.toml"));
+        manifest.is_ok_and(|text| text.lines().any(|line| line.trim() == "[profile.plugin]"))
+    };
+    let directory = directory
+        .canonicalize()
+        .unwrap_or_else(|_| directory.to_owned());
+    match directory.ancestors().any(has) {
+        true => "plugin",
+        false => "release",
+    }
+}
+
+fn javascript(project: &Project, main: &str) -> Result<Vec<u8>, Ended> {
+    let jco = "node_modules/@bytecodealliance/jco/dist/jco.js";
+    if !project.directory.join(jco).is_file() {
+        return Err(missing(
+            project,
+            "jco, which makes components of JavaScript, is not installed",
+            "npm install --ignore-scripts",
+        ));
+    }
+    made_by("jco", project, |out| {
+        let mut node = Command::new("node");
+        node.args([jco, "componentize", main, "--wit", "wit"])
+            .args(["--world-name", WORLD, "--backend", "quickjs"])
+            .args(["--backend-qjs-stub-wasi", "--backend-qjs-disable-async"])
+            .arg("--out")
+            .arg(out);
+        node
+    })
+}
+
+fn python(project: &Project, module: &str) -> Result<Vec<u8>, Ended> {
+    let own = project.directory.join(".venv/bin/componentize-py");
+    let program = match std::path::absolute(own) {
+        Ok(own) if own.is_file() => own,
+        _ => in_path("componentize-py").ok_or_else(|| {
+            missing(
+                project,
+                "componentize-py, which makes components of Python, is not installed",
+                "python3 -m venv .venv && .venv/bin/pip install -r requirements.txt",
+            )
+        })?,
+    };
+    made_by("componentize-py", project, |out| {
+        let mut componentize = Command::new(&program);
+        componentize
+            .args(["--wit-path", "wit", "--world", WORLD])
+            .args(["componentize", module, "--stub-wasi", "--output"])
+            .arg(out);
+        componentize
+    })
+}
+
+/// What a tool writes to the file that it is given. What it says is shown when it fails.
+fn made_by(
+    tool: &str,
+    project: &Project,
+    command: impl FnOnce(&Path) -> Command,
+) -> Result<Vec<u8>, Ended> {
+    eprintln!("building {} with {tool} …", project.name);
+    let scratch = tempfile::tempdir().map_err(Ended::because)?;
+    let out = scratch.path().join("component.wasm");
+    let mut command = command(&out);
+    command.current_dir(&project.directory);
+    let program = command.get_program().to_string_lossy().into_owned();
+    let output = command.output().map_err(|error| {
+        let help = match program.as_str() {
+            "node" => "; install Node.js 20 or later: https://nodejs.org",
+            _ => "",
+        };
+        Ended::because(format!("cannot run `{program}`: {error}{help}"))
+    })?;
+    if !output.status.success() {
+        for said in [&output.stdout, &output.stderr] {
+            eprint!("{}", String::from_utf8_lossy(said));
+        }
+        return Err(Ended::because(format!(
+            "{tool} could not build {} in {}: what it says is above",
+            project.name,
+            shown(&project.directory)
+        )));
+    }
+    std::fs::read(&out).map_err(|error| unreadable(&out, &error))
+}
+
+fn missing(project: &Project, what: &str, command: &str) -> Ended {
+    Ended::because(format!(
+        "{what}; in {} run `{command}`",
+        shown(&project.directory)
+    ))
+}
+
+fn in_path(program: &str) -> Option<PathBuf> {
+    let path = env::var_os("PATH")?;
+    env::split_paths(&path)
+        .map(|directory| directory.join(program))
+        .find(|file| file.is_file())
+}
