@@ -21,9 +21,14 @@ fn main() {
         .collect();
     let script = read(&root.join("plugins/sdk/build.rs"));
     sdk.insert("build.rs".into(), outside(&script));
-    let manifest = read(&root.join("plugins/sdk/Cargo.toml"));
     let workspace = read(&root.join("Cargo.toml"));
+    let manifest = read(&root.join("plugins/sdk/Cargo.toml"));
     sdk.insert("Cargo.toml".into(), alone(&manifest, &workspace));
+    for (name, text) in files_below(&root.join("plugins/sdk-macros/src"), "rs") {
+        sdk.insert(format!("macros/src/{name}"), text);
+    }
+    let manifest = read(&root.join("plugins/sdk-macros/Cargo.toml"));
+    sdk.insert("macros/Cargo.toml".into(), alone(&manifest, &workspace));
     write(&out.join("contract.rs"), &table(&wit));
     write(&out.join("sdk.rs"), &table(&sdk));
     write(
@@ -55,6 +60,9 @@ fn files_below(directory: &Path, extension: &str) -> BTreeMap<String, String> {
 fn outside(source: &str) -> String {
     source.replace("../../wit", "wit")
 }
+
+/// Where the packages of this workspace lie, and where in a project.
+const PATHS: (&str, &str) = ("plugins/sdk-macros", "macros");
 
 /// The SDK's manifest without what only this workspace knows.
 fn alone(manifest: &str, workspace: &str) -> String {
@@ -88,7 +96,7 @@ fn inherited(key: &str, workspace: &str) -> String {
         line.ends_with(['"', '}']),
         "`{line}` goes on in the next line"
     );
-    line.to_owned()
+    line.replace(PATHS.0, PATHS.1)
 }
 
 fn table(files: &BTreeMap<String, String>) -> String {

@@ -52,7 +52,7 @@ fn directory(variable: &str) -> PathBuf {
 /// What the components are made of: sources, the SDK, the contract, and the versions and profile in the workspace.
 fn watch(manifest: &Path) {
     let plugins = manifest.join("..");
-    for package in PLUGINS.iter().chain(&["sdk"]) {
+    for package in PLUGINS.iter().chain(&["sdk", "sdk-macros"]) {
         println!(
             "cargo::rerun-if-changed={}",
             plugins.join(package).join("src").display()

@@ -66,19 +66,20 @@ fn table(report: &PluginReport) -> Result<String, std::fmt::Error> {
         writeln!(text, "  {:<width$}  {standing}", import.name)?;
     }
     if !free.is_empty() {
-        writeln!(text, "  without a grant: {}", packages(&free))?;
+        writeln!(
+            text,
+            "  without a grant: {}",
+            packages(free.iter().map(|import| &*import.name))
+        )?;
     }
     Ok(text)
 }
 
 /// `witgate:plugin (exchange, log), wasi:io (poll, streams)`
-fn packages(imports: &[&Import]) -> String {
+pub(crate) fn packages<'a>(imports: impl Iterator<Item = &'a str>) -> String {
     let mut packages: Vec<(&str, Vec<&str>)> = Vec::new();
     for import in imports {
-        let name = import
-            .name
-            .split_once('@')
-            .map_or(&*import.name, |(name, _)| name);
+        let name = import.split_once('@').map_or(import, |(name, _)| name);
         let (package, interface) = name.split_once('/').unwrap_or((name, ""));
         match packages.iter_mut().find(|(other, _)| *other == package) {
             Some((_, interfaces)) => interfaces.push(interface),

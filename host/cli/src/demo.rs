@@ -94,7 +94,7 @@ Ctrl-C ends it."#
 }
 
 /// The upstream: DevTools-like answers below `/json`, elsewhere what it was sent.
-async fn echo(listener: TcpListener) {
+pub(crate) async fn echo(listener: TcpListener) {
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {

@@ -8,10 +8,13 @@
 //! ```
 
 pub(crate) mod args;
+mod bench;
 mod build;
 mod component;
+mod inspect;
 mod new;
 mod project;
+mod run;
 mod template;
 mod test;
 
@@ -23,8 +26,8 @@ pub(crate) fn plugin(command: &args::Plugin) -> Result<bool, Ended> {
         args::Plugin::New(new) => new::new(new).map(|()| true),
         args::Plugin::Build(build) => build::build(&build.project).map(|_| true),
         args::Plugin::Test(test) => test::test(test),
-        args::Plugin::Inspect(_) | args::Plugin::Bench(_) | args::Plugin::Run(_) => {
-            Err(Ended::because("not yet"))
-        }
+        args::Plugin::Inspect(inspect) => inspect::inspect(inspect).map(|()| true),
+        args::Plugin::Bench(bench) => bench::bench(bench).map(|()| true),
+        args::Plugin::Run(run) => run::run(run).map(|()| true),
     }
 }

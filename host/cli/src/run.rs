@@ -35,7 +35,8 @@ pub(crate) fn runtime() -> Result<tokio::runtime::Runtime, Ended> {
         .map_err(Ended::because)
 }
 
-async fn serve(args: &Run, loaded: Loaded) -> Result<(), Ended> {
+/// Serves a configuration until a signal.
+pub(crate) async fn serve(args: &Run, loaded: Loaded) -> Result<(), Ended> {
     let mut signals = Signals::new()?;
     let hangups = reload::hangups()?;
     let watched = Watched::new(args, loaded.files);

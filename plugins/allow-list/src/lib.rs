@@ -8,14 +8,15 @@ mod origin;
 
 use serde::Deserialize;
 use witgate_plugin::{
-    ConfigErrors, Exchange, Failure, Plugin, Reply, Request, RequestHook, RequestVerdict, debug,
+    ConfigErrors, ConfigSchema, Exchange, Failure, Plugin, Reply, Request, RequestHook,
+    RequestVerdict, debug, schema_of,
 };
 
 use crate::host::Hosts;
 use crate::origin::Origins;
 
 /// The table `[plugin.NAME] config`; at least one of the two lists.
-#[derive(Deserialize)]
+#[derive(Deserialize, ConfigSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Config {
     /// The hosts that clients may ask for.
@@ -51,6 +52,10 @@ impl Plugin for AllowList {
             origins,
             keep_origin: config.keep_origin,
         })
+    }
+
+    fn config_schema() -> String {
+        schema_of::<Config>()
     }
 }
 

@@ -7,7 +7,7 @@
 use std::net::IpAddr;
 
 use serde::Deserialize;
-use witgate_plugin::ConfigErrors;
+use witgate_plugin::{ConfigErrors, ConfigSchema};
 
 /// Clients that are kept in mind, in each instance. No memory of addresses holds back a flood from ever new ones, so this
 /// is for the pollers of an ordinary network; it bounds the memory (48 bytes each) and the search at each failure.
@@ -17,7 +17,7 @@ const MAX_CLIENTS: usize = 1024;
 const WINDOW: u64 = 60_000;
 
 /// The table `failures`.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ConfigSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub(crate) struct FailuresConfig {
     /// 1 to 6,000.

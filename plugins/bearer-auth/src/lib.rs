@@ -12,8 +12,8 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use serde::Deserialize;
 use witgate_plugin::{
-    ConfigErrors, Exchange, Failure, Plugin, Reply, Request, RequestHook, RequestVerdict, clock,
-    debug, warn,
+    ConfigErrors, ConfigSchema, Exchange, Failure, Plugin, Reply, Request, RequestHook,
+    RequestVerdict, clock, debug, schema_of, warn,
 };
 
 use crate::credentials::Credentials;
@@ -22,7 +22,7 @@ use crate::parameter::{Parameter, Taken};
 use crate::tokens::{TokenConfig, Tokens};
 
 /// The table `[plugin.NAME] config`.
-#[derive(Deserialize)]
+#[derive(Deserialize, ConfigSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Config {
     /// Any of these lets a request pass.
@@ -73,6 +73,10 @@ impl Plugin for BearerAuth {
             parameter,
             failures: failures.into(),
         })
+    }
+
+    fn config_schema() -> String {
+        schema_of::<Config>()
     }
 }
 

@@ -5,12 +5,12 @@ use std::fmt;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
-use witgate_plugin::ConfigErrors;
+use witgate_plugin::{ConfigErrors, ConfigSchema};
 
 use crate::credentials::is_token68;
 
 /// One entry of `tokens`.
-#[derive(Deserialize)]
+#[derive(Deserialize, ConfigSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct TokenConfig {
     name: String,

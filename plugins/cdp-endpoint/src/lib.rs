@@ -6,11 +6,12 @@ mod path;
 use browser::Browser;
 use serde::Deserialize;
 use witgate_plugin::{
-    ConfigErrors, Exchange, Failure, Plugin, Reply, Request, RequestHook, RequestVerdict, warn,
+    ConfigErrors, ConfigSchema, Exchange, Failure, Plugin, Reply, Request, RequestHook,
+    RequestVerdict, schema_of, warn,
 };
 
 /// The table `[plugin.NAME] config`.
-#[derive(Deserialize)]
+#[derive(Deserialize, ConfigSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Config {
     /// Where Chromium's DevTools are: `http://127.0.0.1:6667`.
@@ -35,6 +36,10 @@ impl Plugin for CdpEndpoint {
                 .map_err(|why| ConfigErrors::at("browser", why))?,
             any_browser_id: config.any_browser_id,
         })
+    }
+
+    fn config_schema() -> String {
+        schema_of::<Config>()
     }
 }
 

@@ -13,15 +13,15 @@ use std::rc::Rc;
 
 use serde::{Deserialize, Serialize};
 use witgate_plugin::{
-    CloseReason, ConfigErrors, Direction, Exchange, Failure, Inspection, Message, MessageHook,
-    MessageVerdict, Messages, Plugin, Request, Response, info, warn,
+    CloseReason, ConfigErrors, ConfigSchema, Direction, Exchange, Failure, Inspection, Message,
+    MessageHook, MessageVerdict, Messages, Plugin, Request, Response, info, schema_of, warn,
 };
 
 use crate::command::{Call, Command};
 use crate::rule::{Rule, RuleConfig};
 
 /// The table `[plugin.NAME] config`.
-#[derive(Deserialize)]
+#[derive(Deserialize, ConfigSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Config {
     /// The plugin that told clients apart: a `bearer-auth` before this one.
@@ -37,7 +37,7 @@ pub struct Config {
     audit: Audit,
 }
 
-#[derive(Deserialize, Default, Clone, Copy, PartialEq, Eq)]
+#[derive(Deserialize, ConfigSchema, Default, Clone, Copy, PartialEq, Eq)]
 #[serde(rename_all = "kebab-case")]
 enum Audit {
     /// None.
@@ -107,6 +107,10 @@ impl Plugin for CdpGuard {
             rules,
             audit: config.audit,
         })
+    }
+
+    fn config_schema() -> String {
+        schema_of::<Config>()
     }
 }
 

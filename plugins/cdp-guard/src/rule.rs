@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use serde::Deserialize;
-use witgate_plugin::ConfigErrors;
+use witgate_plugin::{ConfigErrors, ConfigSchema};
 
 use crate::command::Call;
 use crate::url::Urls;
@@ -48,7 +48,7 @@ const WAYS_AROUND: [&str; 2] = ["Target.exposeDevToolsProtocol", "Target.openDev
 const SHARED_PROFILE_NAME: &str = "shared-profile";
 
 /// `{ allow = [...], deny = [...], pretend = [...], urls = "web" }`
-#[derive(Deserialize)]
+#[derive(Deserialize, ConfigSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub(crate) struct RuleConfig {
     /// Methods that may be called.

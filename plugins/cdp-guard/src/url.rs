@@ -1,9 +1,10 @@
 //! Which pages a client may open by their address.
 
 use serde::Deserialize;
+use witgate_plugin::ConfigSchema;
 
 /// `urls` of a rule.
-#[derive(Deserialize, Debug, Default, Clone, Copy, PartialEq, Eq)]
+#[derive(Deserialize, ConfigSchema, Debug, Default, Clone, Copy, PartialEq, Eq)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Urls {
     /// Those that a page may open too: not the browser's own, whose scripts do what commands do, and no files.

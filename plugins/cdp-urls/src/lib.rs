@@ -10,14 +10,14 @@ mod url;
 
 use serde::Deserialize;
 use witgate_plugin::{
-    ConfigErrors, Exchange, Failure, Plugin, Request, Response, ResponseHook, ResponseVerdict,
-    buffer, warn,
+    ConfigErrors, ConfigSchema, Exchange, Failure, Plugin, Request, Response, ResponseHook,
+    ResponseVerdict, buffer, schema_of, warn,
 };
 
 use crate::base::Base;
 
 /// The table `[plugin.NAME] config`.
-#[derive(Deserialize)]
+#[derive(Deserialize, ConfigSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Config {
     /// What all clients are told instead of what each used: `wss://cdp.example.com/prefix`.
@@ -60,6 +60,10 @@ impl Plugin for CdpUrls {
             })?),
         };
         Ok(Self { public, carried })
+    }
+
+    fn config_schema() -> String {
+        schema_of::<Config>()
     }
 }
 

@@ -4,7 +4,7 @@
 
 use witgate_plugin::{
     ConfigErrors, Exchange, Failure, NoConfig, Plugin, Request, Response, ResponseHook,
-    ResponseVerdict,
+    ResponseVerdict, schema_of,
 };
 
 /// Switching Protocols: the connection now speaks something else, and is not HTTP's to end.
@@ -18,6 +18,10 @@ impl Plugin for ConnectionClose {
 
     fn new(_: NoConfig) -> Result<Self, ConfigErrors> {
         Ok(Self)
+    }
+
+    fn config_schema() -> String {
+        schema_of::<NoConfig>()
     }
 }
 

@@ -6,12 +6,12 @@ use std::fmt;
 
 use serde::Deserialize;
 use serde::de::{Deserializer, SeqAccess, Visitor};
-use witgate_plugin::{ConfigErrors, Exchange, HeadError, Request, Response};
+use witgate_plugin::{ConfigErrors, ConfigSchema, Exchange, HeadError, Request, Response};
 
 use crate::template::Template;
 
 /// The tables `config.request` and `config.response`.
-#[derive(Default, Deserialize)]
+#[derive(Default, Deserialize, ConfigSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Config {
     /// Replaces all values of a header by one, or by several.
@@ -27,6 +27,12 @@ pub(crate) struct Config {
 
 /// A string, or a list of strings.
 struct Values(Vec<String>);
+
+impl ConfigSchema for Values {
+    fn members(to: &mut String) {
+        to.push_str(r#""oneOf":[{"type":"string"},{"type":"array","items":{"type":"string"}}]"#);
+    }
+}
 
 impl<'de> Deserialize<'de> for Values {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {

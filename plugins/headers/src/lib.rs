@@ -2,8 +2,8 @@
 
 use serde::Deserialize;
 use witgate_plugin::{
-    ConfigErrors, Exchange, Failure, Plugin, Request, RequestHook, RequestVerdict, Response,
-    ResponseHook, ResponseVerdict,
+    ConfigErrors, ConfigSchema, Exchange, Failure, Plugin, Request, RequestHook, RequestVerdict,
+    Response, ResponseHook, ResponseVerdict, schema_of,
 };
 
 mod edits;
@@ -12,7 +12,7 @@ mod template;
 use edits::Edits;
 
 /// The table `[plugin.NAME] config`.
-#[derive(Deserialize)]
+#[derive(Deserialize, ConfigSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
     /// Of the request, before the upstream sees it.
@@ -45,6 +45,10 @@ impl Plugin for Headers {
             );
         }
         errors.into_result(headers)
+    }
+
+    fn config_schema() -> String {
+        schema_of::<Config>()
     }
 }
 

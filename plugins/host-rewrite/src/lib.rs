@@ -2,11 +2,12 @@
 
 use serde::Deserialize;
 use witgate_plugin::{
-    ConfigErrors, Exchange, Failure, Plugin, Request, RequestHook, RequestVerdict, is_authority,
+    ConfigErrors, ConfigSchema, Exchange, Failure, Plugin, Request, RequestHook, RequestVerdict,
+    is_authority, schema_of,
 };
 
 /// The table `[plugin.NAME] config`; exactly one of the two.
-#[derive(Deserialize)]
+#[derive(Deserialize, ConfigSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
     /// Host and optional port to send.
@@ -44,6 +45,10 @@ impl Plugin for HostRewrite {
                 "needs `host = \"NAME:PORT\"` or `upstream = true`",
             )),
         }
+    }
+
+    fn config_schema() -> String {
+        schema_of::<Config>()
     }
 }
 

@@ -4,14 +4,14 @@
 //!
 //! ```
 //! use serde::Deserialize;
-//! use witgate_plugin::{ConfigErrors, Exchange, Failure, Plugin, Reply, Request, RequestHook, RequestVerdict};
+//! use witgate_plugin::{ConfigErrors, ConfigSchema, Exchange, Failure, Plugin, Reply, Request, RequestHook, RequestVerdict, schema_of};
 //!
 //! /// Closes a path to everybody.
 //! struct Closed {
 //!     path: String,
 //! }
 //!
-//! #[derive(Deserialize)]
+//! #[derive(Deserialize, ConfigSchema)]
 //! #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 //! struct Config {
 //!     path: String,
@@ -25,6 +25,10 @@
 //!             return Err(ConfigErrors::at("path", "must start with `/`"));
 //!         }
 //!         Ok(Self { path: config.path })
+//!     }
+//!
+//!     fn config_schema() -> String {
+//!         schema_of::<Config>()
 //!     }
 //! }
 //!
@@ -71,6 +75,7 @@ mod plugin;
 mod reply;
 mod request;
 mod response;
+mod schema;
 pub mod secrets;
 pub mod trailers;
 mod transform;
@@ -90,6 +95,7 @@ pub use plugin::{NoConfig, Plugin, RequestHook, ResponseHook};
 pub use reply::{File, Reply};
 pub use request::Request;
 pub use response::Response;
+pub use schema::{ConfigSchema, schema_of};
 pub use transform::{Transform, buffer, stream};
 pub use verdict::{RequestVerdict, ResponseVerdict};
 pub use whole::Whole;
@@ -103,6 +109,7 @@ pub mod __private {
         completion_hook, lifecycle, message_hook, messages, request_hook, response_hook, transform,
     };
     pub use crate::guest::{Component, Instance};
+    pub use crate::schema::any;
     pub use crate::{
         __component_type as component_type, __export_hook as export_hook,
         __export_interface as export_interface,

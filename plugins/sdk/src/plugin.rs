@@ -22,7 +22,8 @@ pub trait Plugin: Sized + 'static {
     /// has been reported before this is called.
     fn new(config: Self::Config) -> Result<Self, ConfigErrors>;
 
-    /// JSON Schema (draft 2020-12) of the configuration, for editors and documentation; empty for none.
+    /// JSON Schema (draft 2020-12) of the configuration, for editors and documentation; empty for none. Where the
+    /// configuration derives [`ConfigSchema`](crate::ConfigSchema), it is [`schema_of::<Config>()`](crate::schema_of).
     fn config_schema() -> String {
         String::new()
     }

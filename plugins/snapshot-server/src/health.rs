@@ -1,12 +1,12 @@
 //! How old the snapshot is, for probes and for people.
 
 use serde::Deserialize;
-use witgate_plugin::{ConfigErrors, File, Reply};
+use witgate_plugin::{ConfigErrors, ConfigSchema, File, Reply};
 
 use crate::check_path;
 
 /// The table `config.health`.
-#[derive(Deserialize)]
+#[derive(Deserialize, ConfigSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub(crate) struct Config {
     /// Beyond this age the snapshot is stale: an integer and `s`, `m`, `h` or `d`.

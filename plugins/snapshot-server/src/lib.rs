@@ -7,13 +7,14 @@ mod health;
 
 use serde::Deserialize;
 use witgate_plugin::{
-    ConfigErrors, Exchange, Failure, File, Plugin, Reply, Request, RequestHook, RequestVerdict,
+    ConfigErrors, ConfigSchema, Exchange, Failure, File, Plugin, Reply, Request, RequestHook,
+    RequestVerdict, schema_of,
 };
 
 use crate::health::Health;
 
 /// The table `[plugin.NAME] config`.
-#[derive(Deserialize)]
+#[derive(Deserialize, ConfigSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
     /// Absolute path of the file, as the plugin sees its mounts.
@@ -36,6 +37,10 @@ impl Plugin for SnapshotServer {
         check_path("file", &file, &mut errors);
         let health = health.and_then(|config| Health::new(config, &file, &mut errors));
         errors.into_result(Self { file, health })
+    }
+
+    fn config_schema() -> String {
+        schema_of::<Config>()
     }
 }
 

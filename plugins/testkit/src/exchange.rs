@@ -183,6 +183,10 @@ impl Exchange {
         self.inner.as_ref().expect("a plugin gives it back")
     }
 
+    pub(crate) fn into_inner(self) -> Box<witgate_runtime::Exchange> {
+        self.inner.expect("a plugin gives it back")
+    }
+
     fn inner_mut(&mut self) -> &mut witgate_runtime::Exchange {
         self.inner.as_mut().expect("a plugin gives it back")
     }

@@ -31,6 +31,7 @@ mod exchange;
 mod grants;
 mod http_client;
 mod log;
+mod measure;
 mod messages;
 mod plugin;
 mod verdict;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::runtime::{Builder, Runtime};
 use tracing::Dispatch;
 use witgate_runtime::{
-    CustomMetrics, CustomValue, HttpGrant, Limits, PluginFailure, Summary, WorkerPlugin,
+    CustomMetrics, CustomValue, HttpGrant, Limits, PluginFailure, StartError, Summary, WorkerPlugin,
 };
 
 use crate::grants::Grants;
@@ -76,6 +76,23 @@ impl Plugin {
     /// ```
     pub fn cost(&self) -> u64 {
         self.worker.plugin().fuel().saturating_sub(self.started_for)
+    }
+
+    /// JSON Schema of its configuration, or the empty string.
+    ///
+    /// # Errors
+    ///
+    /// When the plugin traps or exceeds a limit.
+    pub fn config_schema(&self) -> Result<String, StartError> {
+        self.stage.run(self.worker.plugin().config_schema())
+    }
+
+    pub(crate) fn worker(&self) -> &Rc<WorkerPlugin> {
+        &self.worker
+    }
+
+    pub(crate) fn stage(&self) -> &Stage {
+        &self.stage
     }
 
     /// What its start has cost, in fuel.

@@ -38,8 +38,14 @@ pub(crate) enum Plugin {
     /// Serve the plugin alone before an upstream that shows what it was sent, and rebuild it on every change
     ///
     /// A build that fails is shown, and the component before it goes on serving.
+    #[command(after_help = RUN_HELP)]
     Run(Run),
 }
+
+const RUN_HELP: &str = "\
+Examples:
+  witgate plugin run
+  witgate plugin run --config 'greeting = \"good morning\"' --grant 'keyvalue = {}'";
 
 const NEW_HELP: &str = "\
 Examples:
@@ -174,6 +180,12 @@ pub(crate) struct Run {
     /// Where to listen
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
     pub(crate) bind: String,
+    /// A line of the plugin's configuration, as it would stand under `[plugin.NAME.config]`; may be given several times
+    #[arg(long, value_name = "TOML")]
+    pub(crate) config: Vec<String>,
+    /// A grant, as it would stand under `[plugin.NAME.grant]`; may be given several times
+    #[arg(long, value_name = "TOML")]
+    pub(crate) grant: Vec<String>,
     #[command(flatten)]
     pub(crate) log: Log,
 }

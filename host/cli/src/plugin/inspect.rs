@@ -1,0 +1,156 @@
+//! `witgate plugin inspect`: what a component is, before it is trusted with anything.
+
+use std::fmt::Write as _;
+
+use serde_json::{Value, json};
+use witgate_build::Metadata;
+use witgate_proxy::config::CodeCache;
+use witgate_proxy::{Need, need};
+use witgate_runtime::{CONTRACT_VERSION, Component, Interfaces, digest_of, interfaces_of};
+
+use super::args::Inspect;
+use super::component;
+use crate::{Ended, check, load};
+
+/// Everything that is to be said of a component.
+struct Found {
+    file: String,
+    metadata: Metadata,
+    hooks: Vec<String>,
+    interfaces: Interfaces,
+    /// `None` when it has none.
+    schema: Option<Value>,
+    bytes: usize,
+    sha256: String,
+}
+
+pub(crate) fn inspect(args: &Inspect) -> Result<(), Ended> {
+    let bytes = component::read(&args.component)?;
+    let interfaces = interfaces_of(&bytes);
+    let digest = digest_of(&bytes);
+    let found = Found {
+        file: args.component.clone(),
+        metadata: Metadata::of(&bytes),
+        schema: schema(&args.component, &bytes)?,
+        hooks: component::hooks(&interfaces.exports)
+            .into_iter()
+            .map(str::to_owned)
+            .collect(),
+        interfaces,
+        bytes: bytes.len(),
+        sha256: digest.iter().map(|byte| format!("{byte:02x}")).collect(),
+    };
+    match args.json {
+        true => println!("{:#}", found.json()),
+        false => print!("{}", found.text().map_err(Ended::because)?),
+    }
+    Ok(())
+}
+
+/// Loads the component, which says why it is none of this witgate's, and asks it for its schema.
+fn schema(name: &str, bytes: &[u8]) -> Result<Option<Value>, Ended> {
+    let because = |error: &dyn std::fmt::Display| Ended::because(format!("{name}: {error}"));
+    let runtime = load::runtime(&CodeCache::Default)?;
+    let component = Component::load(&runtime, bytes).map_err(|error| because(&error))?;
+    let plugin = witgate_runtime::Plugin::new(
+        "inspected".into(),
+        component.into(),
+        "{}".into(),
+        witgate_runtime::Limits::default(),
+    );
+    let schema = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build()
+        .map_err(Ended::because)?
+        .block_on(plugin.config_schema())
+        .map_err(|error| because(&error))?;
+    if schema.is_empty() {
+        return Ok(None);
+    }
+    serde_json::from_str(&schema)
+        .map(Some)
+        .map_err(|error| because(&format!("its configuration's schema is no JSON: {error}")))
+}
+
+impl Found {
+    fn text(&self) -> Result<String, std::fmt::Error> {
+        let mut text = String::new();
+        let metadata = &self.metadata;
+        writeln!(text, "{}", self.file)?;
+        let mut line = |what: &str, value: &str| writeln!(text, "  {what:<12} {value}");
+        let rows = [
+            ("name", &metadata.name),
+            ("version", &metadata.version),
+            ("description", &metadata.description),
+            ("authors", &metadata.authors),
+            ("licence", &metadata.licenses),
+        ];
+        for (what, value) in rows {
+            if let Some(value) = value {
+                line(what, &printable(value))?;
+            }
+        }
+        line("contract", &format!("witgate:plugin@{CONTRACT_VERSION}"))?;
+        line("hooks", &self.hooks.join(", "))?;
+        line("size", &component::size(self.bytes))?;
+        line("sha256", &self.sha256)?;
+        let imports = self.interfaces.imports.iter().map(String::as_str);
+        let (needy, free): (Vec<&str>, Vec<&str>) =
+            imports.partition(|import| need(import).is_some());
+        for import in needy {
+            let needs = match need(import) {
+                Some(Need::Grant(key)) => format!("{import}: of use with `grant.{key}`"),
+                Some(Need::Refused) | None => format!("{import}: never granted"),
+            };
+            line("import", &needs)?;
+        }
+        if !free.is_empty() {
+            line("free imports", &check::packages(free.into_iter()))?;
+        }
+        match &self.schema {
+            None => line("schema", "none")?,
+            Some(schema) => {
+                line("schema", "")?;
+                for row in format!("{schema:#}").lines() {
+                    writeln!(text, "    {row}")?;
+                }
+            }
+        }
+        Ok(text)
+    }
+
+    fn json(&self) -> Value {
+        let import = |name: &String| {
+            let (grant, is_refused) = match need(name) {
+                Some(Need::Grant(key)) => (Some(key), false),
+                Some(Need::Refused) => (None, true),
+                None => (None, false),
+            };
+            json!({ "name": name, "grant": grant, "refused": is_refused })
+        };
+        json!({
+            "file": self.file,
+            "name": self.metadata.name,
+            "version": self.metadata.version,
+            "description": self.metadata.description,
+            "authors": self.metadata.authors,
+            "licenses": self.metadata.licenses,
+            "contract": CONTRACT_VERSION,
+            "hooks": self.hooks,
+            "imports": self.interfaces.imports.iter().map(import).collect::<Vec<_>>(),
+            "bytes": self.bytes,
+            "sha256": self.sha256,
+            "config-schema": self.schema,
+        })
+    }
+}
+
+/// Text of a component from anywhere, fit for a terminal.
+fn printable(text: &str) -> String {
+    text.chars()
+        .map(|character| match character.is_control() {
+            true => '\u{fffd}',
+            false => character,
+        })
+        .collect()
+}

@@ -1,0 +1,255 @@
+//! Promise: `witgate plugin new`, `build` and `test`, in the order that `new` prints, make a plugin of each language that
+//! passes its tests; and what is wrong is said where it is wrong.
+
+use std::env;
+use std::ffi::OsString;
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde_json::Value;
+use witgate_tests::clients;
+use witgate_tests::process::{Ended, Process};
+use witgate_tests::witgate::Setup;
+
+/// A toolchain that starts from nothing on a busy machine takes minutes.
+const BOUND: Duration = Duration::from_secs(400);
+
+/// `target/PROFILE`.
+fn built() -> PathBuf {
+    let test = env::current_exe().expect("a test knows its own file");
+    let directory = test.ancestors().nth(2).expect("target/PROFILE/deps");
+    directory.to_owned()
+}
+
+/// A directory in which `witgate`, `node` and cargo are found, and cargo asks no network: what the plugins of this
+/// repository were built with is there, and a new project is locked to that.
+fn workplace() -> Setup {
+    let node = PathBuf::from(clients::interpreter("node").get_program());
+    let node = node.parent().expect("a program is in a directory");
+    let path = env::var_os("PATH").unwrap_or_default();
+    let mut directories = vec![built(), node.to_owned()];
+    directories.extend(env::split_paths(&path));
+    let path = env::join_paths(directories).expect("no directory has a colon in it");
+    Setup::new()
+        .env("PATH", path)
+        .env("CARGO_NET_OFFLINE", "true")
+        // Where the testkit builds plugins: the dependencies are compiled once for all.
+        .env(
+            "CARGO_TARGET_DIR",
+            OsString::from(built().join("witgate-plugins")),
+        )
+}
+
+fn in_directory(setup: &Setup, directory: &Path, arguments: &[&str]) -> Ended {
+    let mut command = setup.command(arguments);
+    command.current_dir(directory);
+    Process::start(&format!("witgate {}", arguments.join(" ")), command).wait(BOUND)
+}
+
+/// Makes a project called `hello` and does what `new` says comes next, but for what installs a toolchain: that one is
+/// told by `installed` instead.
+fn follow_the_steps(language: &str, installed: impl FnOnce(&Path)) -> (Setup, PathBuf) {
+    let setup = workplace();
+    let made = setup.run_to_end(&["plugin", "new", "hello", "--lang", language]);
+    assert!(made.status.success(), "{}", made.output());
+    let steps: Vec<&str> = made
+        .stdout
+        .lines()
+        .filter_map(|line| line.strip_prefix("  "))
+        .collect();
+    assert_eq!(steps.len(), 4, "{}", made.stdout);
+    assert_eq!(steps[0], "cd hello");
+    let directory = setup.path().join("hello");
+    installed(&directory);
+    for step in &steps[2..] {
+        let arguments: Vec<&str> = step.split(' ').skip(1).collect();
+        assert!(step.starts_with("witgate plugin "), "{step}");
+        let ended = in_directory(&setup, &directory, &arguments);
+        assert!(ended.status.success(), "{step}:\n{}", ended.output());
+        if *step == "witgate plugin test" {
+            assert!(
+                ended.stdout.contains("5 tests passed"),
+                "{}",
+                ended.output()
+            );
+        }
+    }
+    (setup, directory)
+}
+
+fn repository() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+#[test]
+fn a_new_plugin_in_rust_builds_and_passes_its_tests_and_its_mistakes_are_shown_as_they_are() {
+    let (setup, directory) = follow_the_steps("rust", |_| ());
+    let component = fs::read(directory.join("hello.wasm")).expect("it was built");
+
+    let inspected = in_directory(
+        &setup,
+        &directory,
+        &["plugin", "inspect", "hello.wasm", "--json"],
+    );
+    let facts: Value = serde_json::from_str(&inspected.stdout).expect("it is JSON");
+    assert_eq!(facts["name"], "hello");
+    assert_eq!(facts["version"], "0.1.0");
+    assert_eq!(facts["contract"], "0.1.0");
+    assert_eq!(facts["bytes"], component.len());
+    let greeting = &facts["config-schema"]["properties"]["greeting"];
+    assert_eq!(greeting["type"], "string", "{facts:#}");
+    assert_eq!(greeting["description"], "The greeting.", "{facts:#}");
+
+    let source = directory.join("src/lib.rs");
+    let text = fs::read_to_string(&source).expect("it is there");
+    let broken = text.replace("RequestVerdict::Next", "RequestVerdict::Nxet");
+    fs::write(&source, broken).expect("it can be written");
+    let failed = in_directory(&setup, &directory, &["plugin", "build"]);
+    assert_eq!(failed.status.code(), Some(1));
+    assert!(failed.stderr.contains("`Nxet`"), "{}", failed.stderr);
+    let left = fs::read(directory.join("hello.wasm")).expect("it is left alone");
+    assert_eq!(left, component);
+}
+
+#[test]
+fn a_new_plugin_in_javascript_builds_and_passes_its_tests_once_its_toolchain_is_installed() {
+    let modules = repository().join("tests/wasi-http/javascript/node_modules");
+    follow_the_steps("js", |directory| {
+        let failed = in_directory(&workplace(), directory, &["plugin", "build"]);
+        assert_eq!(failed.status.code(), Some(1));
+        let told = "run `npm install --ignore-scripts`";
+        assert!(failed.stderr.contains(told), "{}", failed.stderr);
+        symlink(modules, directory.join("node_modules")).expect("a link");
+    });
+}
+
+#[test]
+fn a_new_plugin_in_python_builds_and_passes_its_tests() {
+    let environment = repository().join("tests/wasi-http/python/.venv");
+    follow_the_steps("python", |directory| {
+        symlink(environment, directory.join(".venv")).expect("a link");
+    });
+}
+
+#[test]
+fn what_is_no_project_and_what_is_no_name_is_said() {
+    let setup = workplace().file("taken/file", "");
+    for (arguments, told) in [
+        (&["plugin", "build"][..], "witgate plugin new NAME"),
+        (&["plugin", "new", "Hello"], "lower-case letters"),
+        (&["plugin", "new", "taken"], "is there already"),
+        (
+            &["plugin", "test", "--component", "builtin:headres"],
+            "no tests",
+        ),
+        (&["plugin", "inspect", "builtin:headres"], "there are"),
+        (&["plugin", "inspect", "taken/file"], "not a WebAssembly"),
+    ] {
+        let ended = setup.run_to_end(arguments);
+        assert_eq!(ended.status.code(), Some(1), "{arguments:?}");
+        assert!(ended.stderr.contains(told), "{}", ended.output());
+    }
+}
+
+/// Tests of a built-in plugin: one that passes, and one for each way to fail.
+const TESTS: &str = r#"
+[[test]]
+name = "the host is sent"
+config = { host = "localhost:9222" }
+request = { authority = "box:1" }
+expect.request.authority = "localhost:9222"
+expect.attributes = { original-host = "box:1" }
+expect.cost = 100000
+
+[[test]]
+name = "another host"
+config = { host = "localhost:9222" }
+expect.request = { authority = "localhost:9223", headers = { x-none = "1" } }
+expect.cost = 1
+
+[[test]]
+name = "a configuration that is refused"
+config = { hots = "a" }
+"#;
+
+#[test]
+fn a_failing_test_shows_the_exchange_as_a_difference_and_is_in_the_report() {
+    let setup = Setup::new().file("host.test.toml", TESTS);
+
+    let ended = setup.run_to_end(&[
+        "plugin",
+        "test",
+        "host.test.toml",
+        "--component",
+        "builtin:host-rewrite",
+        "--junit",
+        "report.xml",
+    ]);
+
+    assert_eq!(ended.status.code(), Some(1));
+    for words in [
+        "pass  the host is sent (fuel ",
+        "FAIL  another host (host.test.toml:10)",
+        "      - host: localhost:9223\n      + host: localhost:9222\n      - x-none: 1\n",
+        "`expect.cost` allows 1\n",
+        "hots: unknown key",
+        "2 of 3 tests failed",
+    ] {
+        assert!(ended.stdout.contains(words), "{words}:\n{}", ended.output());
+    }
+    let report = fs::read_to_string(setup.path().join("report.xml")).expect("it was written");
+    assert!(report.contains("tests=\"3\" failures=\"2\""), "{report}");
+}
+
+#[test]
+fn a_typo_in_a_test_file_is_reported_at_its_place() {
+    let setup = Setup::new().file(
+        "a.test.toml",
+        "[[test]]\nname = 'a'\nexpect.request.header = { x = '1' }\n",
+    );
+
+    let ended = setup.run_to_end(&[
+        "plugin",
+        "test",
+        "a.test.toml",
+        "--component",
+        "builtin:headers",
+    ]);
+
+    assert_eq!(ended.status.code(), Some(1));
+    assert!(
+        ended.stderr.contains("a.test.toml:3:16")
+            && ended.stderr.contains("did you mean `headers`?"),
+        "{}",
+        ended.output()
+    );
+}
+
+#[test]
+fn costs_are_measured_and_compared_with_those_that_were_saved() {
+    let setup = Setup::new();
+    let bench = |arguments: &[&str]| {
+        let first = ["plugin", "bench", "builtin:connection-close"];
+        let ended = setup.run_to_end(&[&first, arguments].concat());
+        assert!(ended.status.success(), "{}", ended.output());
+        ended.stdout
+    };
+
+    bench(&["--baseline", "costs.json"]);
+    let compared = bench(&["--baseline", "costs.json"]);
+    let json = bench(&["--format", "json"]);
+
+    // Time differs; what is counted does not.
+    let fuel = compared
+        .lines()
+        .find(|line| line.starts_with("on-response") && line.contains("fuel"));
+    assert!(
+        fuel.is_some_and(|line| line.contains("+0.0 %")),
+        "{compared}"
+    );
+    let costs: Value = serde_json::from_str(&json).expect("it is JSON");
+    assert!(costs["response-fuel"].as_u64() > Some(0), "{costs}");
+    assert_eq!(costs["request-fuel"], Value::Null);
+}
