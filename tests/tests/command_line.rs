@@ -20,6 +20,8 @@ fn help_names_every_command_and_every_command_has_help() {
         &["snapshot", "pull"],
         &["profile", "backup"],
         &["profile", "restore"],
+        &["plugin", "new"],
+        &["plugin", "test"],
         &["demo"],
     ] {
         assert!(

@@ -4,13 +4,16 @@
 use std::env;
 use std::ffi::OsString;
 use std::fs;
+use std::net::SocketAddr;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde_json::Value;
 use witgate_tests::clients;
+use witgate_tests::http::get;
 use witgate_tests::process::{Ended, Process};
+use witgate_tests::wait::within;
 use witgate_tests::witgate::Setup;
 
 /// A toolchain that starts from nothing on a busy machine takes minutes.
@@ -84,7 +87,7 @@ fn repository() -> PathBuf {
 }
 
 #[test]
-fn a_new_plugin_in_rust_builds_and_passes_its_tests_and_its_mistakes_are_shown_as_they_are() {
+fn a_new_plugin_in_rust_builds_passes_its_tests_and_is_built_anew_while_it_is_served() {
     let (setup, directory) = follow_the_steps("rust", |_| ());
     let component = fs::read(directory.join("hello.wasm")).expect("it was built");
 
@@ -102,15 +105,52 @@ fn a_new_plugin_in_rust_builds_and_passes_its_tests_and_its_mistakes_are_shown_a
     assert_eq!(greeting["type"], "string", "{facts:#}");
     assert_eq!(greeting["description"], "The greeting.", "{facts:#}");
 
+    is_served_and_built_anew(&setup, &directory);
+}
+
+/// `witgate plugin run`: what is changed is served, and what does not compile leaves what was there.
+fn is_served_and_built_anew(setup: &Setup, directory: &Path) {
+    let mut command = setup.command(&[
+        "plugin",
+        "run",
+        "--bind",
+        "127.0.0.1:0",
+        "--log-format",
+        "json",
+        "--config",
+        "greeting = 'good morning'",
+    ]);
+    command.current_dir(directory);
+    let run = Process::start("witgate plugin run", command);
+    let address = run.find_line(BOUND, |line| {
+        let line: Value = serde_json::from_str(line).ok()?;
+        line["address"].as_str()?.parse::<SocketAddr>().ok()
+    });
+    let address = address.expect("it listens");
+    assert_eq!(get(address, "/greeting").text(), "good morning\n");
+    let echoed = get(address, "/a").text().to_owned();
+    assert!(
+        echoed.contains("\"x-greeting\": \"good morning\""),
+        "{echoed}"
+    );
+
     let source = directory.join("src/lib.rs");
     let text = fs::read_to_string(&source).expect("it is there");
-    let broken = text.replace("RequestVerdict::Next", "RequestVerdict::Nxet");
-    fs::write(&source, broken).expect("it can be written");
-    let failed = in_directory(&setup, &directory, &["plugin", "build"]);
-    assert_eq!(failed.status.code(), Some(1));
-    assert!(failed.stderr.contains("`Nxet`"), "{}", failed.stderr);
-    let left = fs::read(directory.join("hello.wasm")).expect("it is left alone");
-    assert_eq!(left, component);
+    let change = |from: &str, to: &str| {
+        assert!(text.contains(from), "{text}");
+        fs::write(&source, text.replace(from, to)).expect("it can be written");
+    };
+    change("RequestVerdict::Next", "RequestVerdict::Nxet");
+    let told = |words: &str| run.find_line(BOUND, |line| line.contains(words).then_some(()));
+    told("no variant or associated item named `Nxet`").expect("the compiler's error");
+    told("goes on serving").expect("what follows from it");
+    assert_eq!(get(address, "/greeting").text(), "good morning\n");
+
+    change("\"/greeting\"", "\"/hello\"");
+    let changed = within(BOUND, || {
+        (get(address, "/hello").text() == "good morning\n").then_some(())
+    });
+    assert!(changed.is_some(), "the change is not served");
 }
 
 #[test]
@@ -153,6 +193,21 @@ fn what_is_no_project_and_what_is_no_name_is_said() {
     }
 }
 
+#[test]
+fn every_built_in_plugin_says_what_its_configuration_may_hold() {
+    let setup = Setup::new();
+    for builtin in witgate_builtin::all() {
+        let name = format!("builtin:{}", builtin.name);
+        let inspected = setup.run_to_end(&["plugin", "inspect", &name, "--json"]);
+        assert!(inspected.status.success(), "{}", inspected.output());
+        let facts: Value = serde_json::from_str(&inspected.stdout).expect("it is JSON");
+        let schema = &facts["config-schema"];
+        assert_eq!(schema["type"], "object", "{name}: {facts:#}");
+        assert_eq!(schema["additionalProperties"], false, "{name}: {facts:#}");
+        assert_eq!(facts["name"], builtin.name);
+    }
+}
+
 /// Tests of a built-in plugin: one that passes, and one for each way to fail.
 const TESTS: &str = r#"
 [[test]]
@@ -192,7 +247,7 @@ fn a_failing_test_shows_the_exchange_as_a_difference_and_is_in_the_report() {
     for words in [
         "pass  the host is sent (fuel ",
         "FAIL  another host (host.test.toml:10)",
-        "      - host: localhost:9223\n      + host: localhost:9222\n      - x-none: 1\n",
+        "      - host: localhost:9223\n      - x-none: 1\n      + host: localhost:9222\n",
         "`expect.cost` allows 1\n",
         "hots: unknown key",
         "2 of 3 tests failed",

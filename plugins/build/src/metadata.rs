@@ -27,7 +27,8 @@ const HEADER: &[u8; 8] = b"\0asm\x0d\0\x01\0";
 const LONGEST: usize = 4096;
 
 impl Metadata {
-    /// The component with this said of it; what is `None` is left as it was.
+    /// The component with this said of it; what is `None` is left as it was. With its own name, it loses those that the
+    /// tool that made it gave to its parts: they say nothing to anybody, and take 2 KB. What a trap names stays.
     pub fn added_to(&self, component: &[u8]) -> Vec<u8> {
         let mut new = Vec::new();
         let mut replaced = Vec::new();
@@ -37,6 +38,7 @@ impl Metadata {
             put_bytes(&mut content, name.as_bytes());
             put_bytes(&mut part, &content);
             put_section(&mut new, NAMES, &part);
+            replaced.push(NAMES);
         }
         for (name, value) in self.texts() {
             if let Some(value) = value {

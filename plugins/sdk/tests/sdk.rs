@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use witgate_testkit::{
-    Component, CustomValue, End, Exchange, FailureKind, FaultySide, Finished, HeldEnd, Plugin,
-    Reply, ReplyBody, Scheme, Store, Summary,
+    Component, CustomValue, Cuts, End, Exchange, FailureKind, FaultySide, Finished, HeldEnd,
+    Plugin, Reply, ReplyBody, Scheme, Store, Summary, assert_chunks_do_not_matter,
 };
 
 fn component() -> Component {
@@ -391,6 +391,37 @@ fn another_verdict_than_expected_is_told() {
 #[should_panic(expected = "the plugin takes the configuration {}")]
 fn a_configuration_without_mistakes_is_told_when_mistakes_are_expected() {
     component().config_errors("{}");
+}
+
+#[test]
+fn a_call_costs_the_same_in_every_run() {
+    let cost = || {
+        let plugin = plugin();
+        assert_eq!(plugin.cost(), 0, "its start does not count");
+        plugin.on_request(&mut order("edit")).expect_next();
+        plugin.cost()
+    };
+    let once = cost();
+    assert!(once > 0);
+    assert_eq!(cost(), once);
+}
+
+#[test]
+fn a_transform_that_keeps_nothing_back_makes_the_same_of_a_body_however_it_is_cut() {
+    let plugin = plugin();
+    let start = || plugin.on_request(&mut order("stream")).expect_transform();
+    let made = assert_chunks_do_not_matter(b"the whole body", Cuts(16), start);
+    assert_eq!(made, b"THE WHOLE BODY");
+}
+
+#[test]
+#[should_panic(
+    expected = "byte by byte, the transform makes something else of the body:\n- ab|\n+ a|b|\n"
+)]
+fn a_transform_for_which_pieces_matter_is_found_out() {
+    let plugin = plugin();
+    let start = || plugin.on_request(&mut order("mark")).expect_transform();
+    assert_chunks_do_not_matter(b"ab", Cuts::default(), start);
 }
 
 #[test]

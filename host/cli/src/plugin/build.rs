@@ -26,9 +26,10 @@ pub(crate) fn build(args: &args::Project) -> Result<PathBuf, Ended> {
 /// Builds a project's component and writes it beside the project's files, unless it is there already.
 pub(crate) fn build_project(project: &Project) -> Result<(), Ended> {
     let file = project.component();
+    let shown_file = file.strip_prefix(".").unwrap_or(&file).display();
     // cargo knows by itself, and better.
     if project.kind != Kind::Rust && project.is_up_to_date() {
-        eprintln!("{} is up to date", file.display());
+        eprintln!("{shown_file} is up to date");
         return Ok(());
     }
     let begun = Instant::now();
@@ -40,8 +41,7 @@ pub(crate) fn build_project(project: &Project) -> Result<(), Ended> {
     write_atomically(&file, &bytes).map_err(Ended::because)?;
     let interfaces = interfaces_of(&bytes);
     eprintln!(
-        "{}: {}, {}, built in {:.1} s",
-        file.display(),
+        "{shown_file}: {}, {}, built in {:.1} s",
         component::size(bytes.len()),
         component::hooks(&interfaces.exports).join(", "),
         begun.elapsed().as_secs_f64()

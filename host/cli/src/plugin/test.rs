@@ -110,6 +110,7 @@ pub(crate) fn loaded(bytes: &[u8]) -> Result<Component, Ended> {
 fn run_all(suites: &[Suite], component: &Component, filter: Option<&str>) -> Vec<Ran> {
     let mut all = Vec::new();
     for suite in suites {
+        let file = suite.file.strip_prefix(".").unwrap_or(&suite.file);
         for case in &suite.cases {
             if filter.is_some_and(|words| !case.name.contains(words)) {
                 continue;
@@ -118,8 +119,8 @@ fn run_all(suites: &[Suite], component: &Component, filter: Option<&str>) -> Vec
             let outcome = run::run(component, case);
             let line = case.location.line().unwrap_or_default();
             let ran = Ran {
-                place: format!("{}:{line}", suite.file.display()),
-                file: suite.file.clone(),
+                place: format!("{}:{line}", file.display()),
+                file: file.to_owned(),
                 name: case.name.clone(),
                 outcome,
                 took: begun.elapsed(),

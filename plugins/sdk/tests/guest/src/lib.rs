@@ -203,6 +203,12 @@ impl RequestHook for Guest {
                 ));
             }
             "stream" => return Ok(RequestVerdict::transform(stream(shout))),
+            "mark" => {
+                return Ok(RequestVerdict::transform(stream(|mut chunk| {
+                    chunk.push(b'|');
+                    Ok(chunk)
+                })));
+            }
             "hold" => return Ok(RequestVerdict::hold(buffer(8, shout))),
             "whole" => {
                 return Ok(RequestVerdict::whole(8, |body, exchange, request| {
