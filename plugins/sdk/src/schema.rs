@@ -147,7 +147,6 @@ mod tests {
     #[derive(Deserialize, ConfigSchema)]
     #[serde(rename_all = "kebab-case", default)]
     #[derive(Default)]
-    #[expect(dead_code, reason = "only its schema matters")]
     struct Table {
         /// Of "several"
         /// lines.
@@ -182,7 +181,6 @@ mod tests {
 
     #[derive(Deserialize, ConfigSchema)]
     #[serde(rename_all = "UPPERCASE")]
-    #[expect(dead_code, reason = "only its schema matters")]
     enum Words {
         One,
         Two,

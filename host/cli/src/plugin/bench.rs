@@ -148,7 +148,7 @@ fn hook(
     call: impl Fn(&mut Exchange) -> Result<(), PluginFailure>,
     mut exchange: Exchange,
 ) -> Result<(f64, u64), Ended> {
-    let measured = || -> Result<(f64, u64), PluginFailure> {
+    let mut measured = || -> Result<(f64, u64), PluginFailure> {
         time(WARM_UP)?;
         let nanoseconds = median(time(BATCHES)?).as_secs_f64() * 1e9;
         call(&mut exchange)?;
@@ -156,7 +156,6 @@ fn hook(
         call(&mut exchange)?;
         Ok((nanoseconds, counted.cost() - before))
     };
-    let mut measured = measured;
     measured().map_err(Ended::because)
 }
 
@@ -178,8 +177,11 @@ fn median(mut times: Vec<Duration>) -> Duration {
     times.get(times.len() / 2).copied().unwrap_or_default()
 }
 
+/// What, its unit, and where it is found.
+type Row = (&'static str, &'static str, fn(&Costs) -> Option<f64>);
+
 fn table(costs: &Costs, baseline: Option<&Costs>) -> String {
-    let rows: [(&str, &str, fn(&Costs) -> Option<f64>); 9] = [
+    let rows: [Row; 9] = [
         ("on-request", "ns", |costs| costs.request_ns),
         ("on-request", "fuel", |costs| {
             costs.request_fuel.map(|fuel| fuel as f64)

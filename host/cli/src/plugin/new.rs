@@ -140,8 +140,9 @@ fn files(args: &New, hooks: &[Hook]) -> Result<Vec<(String, String)>, Ended> {
             let sdk = sdk.canonicalize().map_err(|error| {
                 Ended::because(format!("there is no SDK at {}: {error}", sdk.display()))
             })?;
-            let path = |text: &str| text.replace("path = \"witgate\"", &format!("path = {sdk:?}"));
-            files[0].1 = path(&files[0].1);
+            // The manifest is the first of a language's own files.
+            let own = format!("path = {sdk:?}");
+            files[0].1 = files[0].1.replace("path = \"witgate\"", &own);
         }
         (Language::Js | Language::Python, _) => {
             let below = "wit/deps/witgate-plugin";

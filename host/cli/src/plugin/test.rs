@@ -73,6 +73,9 @@ pub(crate) fn test(args: &args::Test) -> Result<bool, Ended> {
         fs::write(file, report)
             .map_err(|error| Ended::because(format!("cannot write {}: {error}", file.display())))?;
     }
+    if let (true, Some(words)) = (ran.is_empty(), &args.filter) {
+        return Err(Ended::because(format!("no test's name holds {words:?}")));
+    }
     let failed = ran
         .iter()
         .filter(|ran| !ran.outcome.failures.is_empty())

@@ -306,7 +306,7 @@ fn respond(
 
 enum Passed {
     Body(Option<String>),
-    Reply(Reply),
+    Reply(Box<Reply>),
 }
 
 /// Passes a body through what the verdict says.
@@ -325,7 +325,7 @@ fn body(
     };
     match verdict {
         Verdict::Next => Ok(Passed::Body(text(chunks.concat().as_bytes()))),
-        Verdict::Answer(reply) => Ok(Passed::Reply(reply)),
+        Verdict::Answer(reply) => Ok(Passed::Reply(Box::new(reply))),
         Verdict::Transform(mut body) => {
             let mut out = push(&mut body)?;
             out.extend_from_slice(&body.try_finish()?);
@@ -338,7 +338,7 @@ fn body(
                     out.extend_from_slice(&finished.bytes);
                     Ok(Passed::Body(text(&out)))
                 }
-                HeldEnd::Answer(reply) => Ok(Passed::Reply(reply)),
+                HeldEnd::Answer(reply) => Ok(Passed::Reply(Box::new(reply))),
             }
         }
     }
