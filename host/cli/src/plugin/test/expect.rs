@@ -69,10 +69,7 @@ pub(super) fn differences(expect: &Expect, became: &Became, exchange: &Exchange)
     let attributes: Vec<_> = expect
         .attributes
         .iter()
-        .map(|(name, _)| {
-            let value = exchange.attribute(name);
-            (name.clone(), value.map(str::to_owned))
-        })
+        .map(|(name, _)| (name.clone(), exchange.attribute(name)))
         .collect();
     found.extend(pairs("the attributes", &expect.attributes, &attributes));
     found

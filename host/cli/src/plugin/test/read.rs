@@ -263,10 +263,8 @@ fn status(item: &Item<'_>) -> Option<StatusCode> {
 
 fn origin(item: &Item<'_>) -> Option<String> {
     let text = item.text("an origin, such as \"http://127.0.0.1:9000\"")?;
-    let is_origin = text
-        .strip_prefix("http://")
-        .and_then(Origin::parse)
-        .is_some();
+    let parse = |(scheme, authority)| Origin::parse(Scheme::parse(scheme)?, authority);
+    let is_origin = text.split_once("://").and_then(parse).is_some();
     let rejected = || {
         item.reject(
             format!("{} is no origin", item.shown()),
