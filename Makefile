@@ -1,7 +1,7 @@
 # Everything a newcomer needs. Each target sets up what it needs itself.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test soak fmt lint doc
+.PHONY: help demo test bench soak fmt lint doc
 
 CARGO ?= cargo
 
@@ -18,6 +18,11 @@ test: ## everything that has to hold: format, lints, unit and end-to-end tests, 
 	$(MAKE) --no-print-directory lint doc
 	$(CARGO) build --locked --workspace --all-targets
 	CARGO="$(CARGO)" scripts/test.sh
+
+bench: ## measure beside nginx on this machine; BENCH="--only W1" for a part, BENCH=--write for the curves too
+	scripts/setup.sh bench
+	$(CARGO) build --locked --release -p witgate
+	python3 scripts/bench $(BENCH)
 
 soak: ## twenty clients for five minutes while Chromium, witgate and clients are killed
 	scripts/setup.sh test

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Puts in place what `make demo` or `make test` needs, on a fresh Debian with rustup. What is there already is left alone,
-# so it may be run as often as you like.
+# Puts in place what `make demo`, `make test` or `make bench` needs, on a fresh Debian with rustup. What is there already
+# is left alone, so it may be run as often as you like.
 #
-# usage: scripts/setup.sh demo|test
+# usage: scripts/setup.sh demo|test|bench
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -122,6 +122,12 @@ demo)
     set_up_rust
     have curl || install_packages curl || fail "curl is missing"
     set_up_chromium || warn "Chromium cannot be had here; the demo goes without"
+    ;;
+bench)
+    set_up_rust
+    have wrk || install_packages wrk || fail "wrk is missing"
+    have nginx || [ -x /usr/sbin/nginx ] || install_packages nginx || fail "nginx is missing"
+    have python3 || install_packages python3 || fail "Python 3 is missing"
     ;;
 test)
     set_up_rust
