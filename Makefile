@@ -16,7 +16,7 @@ demo: ## run a persistent Chromium behind witgate and say how to use it
 test: ## everything that has to hold: format, lints, unit and end-to-end tests, documentation
 	scripts/setup.sh test
 	$(MAKE) --no-print-directory lint doc
-	$(CARGO) build --locked --workspace --all-targets
+	$(CARGO) build --locked --workspace --bins --tests
 	CARGO="$(CARGO)" scripts/test.sh
 
 bench: ## measure beside nginx on this machine; BENCH="--only W1" for a part, BENCH=--write for the curves too
@@ -26,7 +26,7 @@ bench: ## measure beside nginx on this machine; BENCH="--only W1" for a part, BE
 
 soak: ## twenty clients for five minutes while Chromium, witgate and clients are killed
 	scripts/setup.sh test
-	$(CARGO) build --locked --workspace --all-targets
+	$(CARGO) build --locked --workspace --bins --tests
 	WITGATE_SOAK_SECONDS=300 WITGATE_SOAK_CLIENTS=20 $(CARGO) test --locked --workspace --test soak -- --nocapture
 
 fmt: ## format the code

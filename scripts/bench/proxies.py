@@ -13,6 +13,8 @@ TOKEN = "bench-token-of-32-characters-long"
 HOST = "bench.example"
 # The proxy under test has the first core for itself where there are two; whatever loads it has the second.
 PROXY_CPU, LOAD_CPU = 0, 1
+# More than the most connections of a measurement, on both sides. nginx takes memory for each one that it might have.
+FILES = 1 << 16
 
 
 def free_port():
@@ -22,16 +24,18 @@ def free_port():
 
 
 def raise_limits():
-    """As many files as may be, for this process and those that it starts."""
+    """As many files as are needed, for this process and those that it starts."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    files = FILES if most == resource.RLIM_INFINITY else min(most, FILES)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (files, most))
 
 
 def prepare(cpu):
     """What a child process does before it becomes the program: it takes its core."""
     def run():
-        if (os.cpu_count() or 1) > 1:
-            os.sched_setaffinity(0, {cpu})
+        cores = sorted(os.sched_getaffinity(0))
+        if len(cores) > 1:
+            os.sched_setaffinity(0, {cores[cpu]})
     return run
 
 
@@ -116,7 +120,7 @@ http {{
 
 
 def write_nginx(directory, rest, keep="600s"):
-    files = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     user = "user root;" if os.getuid() == 0 else ""
     text = NGINX_FRAME.format(dir=directory, rest=rest, keep=keep, files=files, connections=files - 64, user=user)
     (Path(directory) / "nginx.conf").write_text(text)

@@ -379,16 +379,18 @@ impl Connection {
     /// Takes what has arrived; false at the peer's close.
     fn fill(&mut self) -> io::Result<bool> {
         let mut piece = [0; 16 * 1024];
-        let read = self
-            .stream
-            .read(&mut piece)
-            .map_err(|error| match error.kind() {
-                ErrorKind::WouldBlock => io::Error::new(
-                    ErrorKind::TimedOut,
-                    format!("nothing came for {PATIENCE:?}"),
-                ),
-                _ => error,
-            })?;
+        let read = loop {
+            match self.stream.read(&mut piece) {
+                Ok(read) => break read,
+                // As when the whole machine was stopped for a moment.
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    let why = format!("nothing came for {PATIENCE:?}");
+                    return Err(io::Error::new(ErrorKind::TimedOut, why));
+                }
+                Err(error) => return Err(error),
+            }
+        };
         self.buffer.extend_from_slice(&piece[..read]);
         Ok(read > 0)
     }

@@ -213,6 +213,11 @@ fn leak_memory() {
     let never_recycled = leaking("limits.recycle-memory = \"8MiB\"");
     let failed = (0..30).find(|_| never_recycled.bad().status() == 500);
     assert!(failed.is_some(), "it leaks nothing");
+    // More than that is there before the first call.
+    let small = misbehaving("keep-state", "limits.recycle-memory = \"64KiB\"");
+    for _ in 0..3 {
+        assert!(small.bad().text().starts_with("seen "));
+    }
 }
 
 #[test]

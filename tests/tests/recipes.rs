@@ -99,11 +99,7 @@ impl Place {
         let inside = port::unused();
         let snippet = blocks(page, "toml,no-check").remove(0);
         let snippet = replaced(&snippet, "127.0.0.1:9224", &format!("0.0.0.0:{inside}"));
-        // Chromium on a busy machine may take longer than the default to say which browser it is.
-        let (grant, patient) = ("http-client = { ", "http-client = { timeout = \"20s\", ");
-        let service = ChromeService::start(|config| {
-            format!("{}\n{snippet}", replaced(&config, grant, patient))
-        });
+        let service = ChromeService::start(|config| format!("{config}\n{snippet}"));
         let page_url = format!("{}/home", site.origin("shop"));
         Self {
             service,

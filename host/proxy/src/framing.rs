@@ -135,17 +135,21 @@ impl Framing {
         Ok(())
     }
 
-    /// The client has asked for another protocol, and the answer decides what comes next.
+    /// The client has asked for another protocol, and the answer decides what comes behind the request.
     pub(crate) fn asked(&self) -> Option<Asked> {
         match self.state {
             State::Asked { more } => Some(Asked { more }),
-            _ => None,
+            State::Start { .. } | State::Fields | State::Refused(_) => None,
+            _ => self.head.upgrade.then_some(Asked { more: false }),
         }
     }
 
-    /// The other protocol was refused: what comes next is HTTP.
+    /// The other protocol was refused: what comes behind the request, whose content may still be on its way, is HTTP.
     pub(crate) fn go_on(&mut self) {
-        self.state = State::default();
+        self.head.upgrade = false;
+        if matches!(self.state, State::Asked { .. }) {
+            self.state = State::default();
+        }
     }
 
     /// What was refused before.
@@ -163,7 +167,7 @@ impl Framing {
             State::Content(left) => {
                 let taken = clamp(left, rest);
                 self.state = match left - taken as u64 {
-                    0 => State::default(),
+                    0 => self.head.behind(),
                     left => State::Content(left),
                 };
                 Ok(taken)
@@ -252,8 +256,8 @@ impl Framing {
                 self.head = Head::default();
                 self.state = State::Fields;
             }
-            State::Trailers if line.is_empty() => self.state = State::default(),
-            State::Fields if line.is_empty() => self.state = self.head.end()?,
+            State::Trailers if line.is_empty() => self.state = self.head.behind(),
+            State::Fields if line.is_empty() => self.state = self.head.end(),
             _ if line.starts_with(b" ") || line.starts_with(b"\t") => {
                 return Err(Refusal::FoldedLine);
             }
@@ -293,13 +297,20 @@ impl Head {
     }
 
     /// What comes behind this head.
-    fn end(&self) -> Result<State, Refusal> {
-        Ok(match self.length {
-            _ if self.upgrade => State::Asked { more: false },
+    fn end(&self) -> State {
+        match self.length {
             _ if self.chunked => State::ChunkSize { size: 0, digits: 0 },
             Some(length) if length > 0 => State::Content(length),
-            _ => State::default(),
-        })
+            _ => self.behind(),
+        }
+    }
+
+    /// What comes behind the whole request. Another protocol begins there, not before (RFC 9110 §7.8).
+    fn behind(&self) -> State {
+        match self.upgrade {
+            true => State::Asked { more: false },
+            false => State::default(),
+        }
     }
 }
 
@@ -342,7 +353,8 @@ mod tests {
         let mut bytes = sent.as_bytes().to_vec();
         let mut from = 0;
         for &to in cuts.iter().chain([&sent.len()]) {
-            let _ = framing.follow(&mut bytes[from..to]);
+            let followed = framing.follow(&mut bytes[from..to]);
+            assert_eq!(followed.err(), framing.refused());
             from = to;
         }
         (bytes, framing.refused())
@@ -406,6 +418,38 @@ mod tests {
         assert_eq!(framing.follow(&mut asked), Ok(()));
         assert_eq!(framing.asked(), Some(Asked { more: false }));
         framing.go_on();
+        let mut next = *b"GET / HTTP/1.1\n";
+        assert_eq!(framing.follow(&mut next), Err(Refusal::BareLineFeed));
+    }
+
+    #[test]
+    fn a_request_for_another_protocol_may_have_content() {
+        let head = "POST / HTTP/1.1\r\nUpgrade: a\r\n";
+        let chunked = format!("{head}transfer-encoding: chunked\r\n\r\n");
+        for request in [
+            format!("{head}content-length: 3\r\n\r\n\nb\n"),
+            format!("{chunked}3\r\n\nb\n\r\n0\r\nt: 1\r\n\r\n"),
+        ] {
+            is(&request, None);
+            is(&format!("{request}\n\x01GET / HTTP/1.1\n"), None);
+            let mut framing = Framing::default();
+            assert_eq!(framing.follow(&mut request.into_bytes()), Ok(()));
+            assert_eq!(framing.asked(), Some(Asked { more: false }));
+        }
+        refused(&format!("{chunked}1;a\nb\r\n"), Refusal::BareLineFeed);
+    }
+
+    #[test]
+    fn content_that_comes_when_the_protocol_was_refused_is_no_head() {
+        let mut framing = Framing::default();
+        let mut head = *b"POST / HTTP/1.1\r\nUpgrade: a\r\ncontent-length: 28\r\n\r\n";
+        assert_eq!(framing.follow(&mut head), Ok(()));
+        assert_eq!(framing.asked(), Some(Asked { more: false }));
+        framing.go_on();
+        assert_eq!(framing.asked(), None);
+        let mut content = *b"\na\r\ncontent-length: 999\r\n\r\n\n";
+        assert_eq!(content.len(), 28);
+        assert_eq!(framing.follow(&mut content), Ok(()));
         let mut next = *b"GET / HTTP/1.1\n";
         assert_eq!(framing.follow(&mut next), Err(Refusal::BareLineFeed));
     }

@@ -204,7 +204,9 @@ impl Instance {
     fn bound_growth(&mut self) {
         let (most, used) = (self.limits.memory, self.store.data().memory.used);
         let halfway = most - most.saturating_sub(used) / 2;
-        self.recycle_memory = self.limits.recycle_memory.unwrap_or(halfway);
+        // One that has more from its start takes calls as well: another in its place would have as much.
+        let most = self.limits.recycle_memory.unwrap_or(halfway);
+        self.recycle_memory = most.max(used);
     }
 
     /// Whether another call may be made.

@@ -205,7 +205,7 @@ impl MessageStream {
         is_reply: bool,
     ) -> Result<MessageVerdict, PluginFailure> {
         self.plugin.counts().called(Hook::Message);
-        let mut instance = self.slot.instance.lock().await;
+        let mut instance = self.slot.take().await;
         let raw = match instance.is_usable() {
             true => {
                 let (size, message) = (message.size(), message.to_wit());

@@ -1,9 +1,11 @@
 //! An instance and what lives in it beyond a call.
 
+use std::ops::{Deref, DerefMut};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex as Lock, PoisonError};
 
-use tokio::sync::{Mutex, Notify, OwnedSemaphorePermit};
+use tokio::sync::futures::Notified;
+use tokio::sync::{Mutex, MutexGuard, Notify, OwnedSemaphorePermit};
 use wasmtime::component::ResourceAny;
 
 use crate::instance::Instance;
@@ -15,7 +17,9 @@ const DROP: &str = "transform.drop";
 
 /// An instance and the transforms in it whose bodies are over, to be dropped before the next call.
 pub(crate) struct Slot {
-    pub(crate) instance: Mutex<Instance>,
+    instance: Mutex<Instance>,
+    /// Told whenever a call in the instance is over.
+    over: Notify,
     /// Locked for a moment by the one thread that has it; a lock only because exchanges, which hold slots, are sent to
     /// instances.
     ended: Lock<Vec<ResourceAny>>,
@@ -72,6 +76,7 @@ impl Slot {
     pub(crate) fn new(instance: Instance, own: Option<Own>) -> Arc<Self> {
         Arc::new(Self {
             instance: Mutex::new(instance),
+            over: Notify::new(),
             ended: Lock::default(),
             any_ended: AtomicBool::new(false),
             _own: own,
@@ -86,9 +91,25 @@ impl Slot {
         }
     }
 
-    /// Waits until the call that the instance is in is over.
-    pub(crate) async fn over(slot: &Arc<Self>) {
-        drop(slot.instance.lock().await);
+    /// The instance, if it is in no call.
+    pub(crate) fn try_take(&self) -> Option<Taken<'_>> {
+        let instance = self.instance.try_lock().ok()?;
+        Some(Taken::new(self, instance))
+    }
+
+    /// The instance, in one's turn.
+    pub(crate) async fn take(&self) -> Taken<'_> {
+        // Whoever gives the wait up may have been given the instance already, with those told who found it taken.
+        let mut passed_on = PassedOn(Some(&self.over));
+        let instance = self.instance.lock().await;
+        passed_on.0 = None;
+        Taken::new(self, instance)
+    }
+
+    /// Waits until a call that the instance is in is over. Takes no turn: of several that wait, each may then find that
+    /// another was faster.
+    pub(crate) fn over(&self) -> Notified<'_> {
+        self.over.notified()
     }
 
     /// A body is over. The guest may be in another call right now; its destructor runs before the next one.
@@ -119,6 +140,53 @@ impl Slot {
     fn ended(&self) -> std::sync::MutexGuard<'_, Vec<ResourceAny>> {
         // Handles are only put in and taken out, so the list is whole even after a panic.
         self.ended.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Tells of an instance that is free again, unless it was taken.
+struct PassedOn<'a>(Option<&'a Notify>);
+
+impl Drop for PassedOn<'_> {
+    fn drop(&mut self) {
+        if let Some(over) = self.0 {
+            over.notify_waiters();
+        }
+    }
+}
+
+/// An instance for a call.
+pub(crate) struct Taken<'a> {
+    slot: &'a Slot,
+    /// `None` once it is given back.
+    instance: Option<MutexGuard<'a, Instance>>,
+}
+
+impl<'a> Taken<'a> {
+    fn new(slot: &'a Slot, instance: MutexGuard<'a, Instance>) -> Self {
+        let instance = Some(instance);
+        Self { slot, instance }
+    }
+}
+
+impl Deref for Taken<'_> {
+    type Target = Instance;
+
+    fn deref(&self) -> &Instance {
+        self.instance.as_ref().expect("it is given back at the end")
+    }
+}
+
+impl DerefMut for Taken<'_> {
+    fn deref_mut(&mut self) -> &mut Instance {
+        self.instance.as_mut().expect("it is given back at the end")
+    }
+}
+
+impl Drop for Taken<'_> {
+    fn drop(&mut self) {
+        // First of all, so that those who are told find it free.
+        self.instance = None;
+        self.slot.over.notify_waiters();
     }
 }
 

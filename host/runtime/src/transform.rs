@@ -90,7 +90,7 @@ impl BodyTransform {
         if chunk.is_empty() {
             return Ok(chunk);
         }
-        let mut instance = self.slot.instance.lock().await;
+        let mut instance = self.slot.take().await;
         let pushed = match instance.is_usable() {
             true => instance.push(self.resource, chunk, &self.of).await,
             false => Err(FailureKind::LostInstance),
@@ -169,7 +169,7 @@ impl BodyTransform {
             head,
             answer: None,
         };
-        let mut instance = self.slot.instance.lock().await;
+        let mut instance = self.slot.take().await;
         if !instance.is_usable() {
             return (phase, Err(FailureKind::LostInstance));
         }

@@ -200,10 +200,10 @@ impl WorkerPlugin {
                 Ok(slot) => slot,
                 Err(kind) => return (exchange, Err(self.failure(call, kind))),
             };
-            let mut instance = match slot.instance.try_lock() {
-                Ok(instance) if own || instance.takes_calls() => instance,
-                Err(_) if own => slot.instance.lock().await,
-                Ok(_) | Err(_) => continue,
+            let mut instance = match slot.try_take() {
+                Some(instance) if own || instance.takes_calls() => instance,
+                None if own => slot.take().await,
+                Some(_) | None => continue,
             };
             slot.drop_ended(self, &mut instance).await;
             // It may have failed in another exchange while this one waited for it.
@@ -282,8 +282,7 @@ impl WorkerPlugin {
     /// Waits until a call in one of the instances is over, or one more was made or could not be.
     async fn one_free(&self) {
         let slots = self.slots.borrow().clone();
-        let lock = |slot| Box::pin(Slot::over(slot));
-        let mut over: Vec<_> = slots.iter().map(lock).collect();
+        let mut over: Vec<_> = slots.iter().map(|slot| Box::pin(slot.over())).collect();
         let mut made = pin!(self.made.notified());
         poll_fn(|context| {
             let mut over = over.iter_mut();

@@ -218,6 +218,10 @@ fn belongs_to_the_outer_build(name: &OsStr) -> bool {
 /// Panic messages hold source paths. Shortened, the component is the same wherever it is built, and tells nothing of
 /// the machine.
 fn remapped_paths(directory: &Path) -> Vec<OsString> {
+    // Of `.` there is no ancestor but the empty path.
+    let directory = directory
+        .canonicalize()
+        .unwrap_or_else(|_| directory.to_owned());
     let workspace = directory
         .ancestors()
         .filter(|dir| dir.join("Cargo.lock").is_file())
@@ -226,7 +230,7 @@ fn remapped_paths(directory: &Path) -> Vec<OsString> {
         .map(PathBuf::from)
         .or_else(|| env::home_dir().map(|home| home.join(".cargo")));
     [
-        (workspace.unwrap_or(directory).canonicalize().ok(), "."),
+        (Some(workspace.unwrap_or(&directory).to_owned()), "."),
         (cargo_home, "cargo"),
     ]
     .into_iter()

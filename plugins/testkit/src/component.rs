@@ -115,7 +115,8 @@ impl Component {
     /// Grants it requests to these origins (`http://127.0.0.1:6667`), which `answer` answers in place of a network: with
     /// a response, or with what kept one from coming. What the runtime refuses does not reach it.
     ///
-    /// `answer` gets the request as it would be sent, the URI with path and query alone. A response's body may have 1 MiB.
+    /// `answer` gets the request as it would be sent, the URI with path and query alone; the origin's
+    /// [`Scheme`](crate::Scheme) is among its extensions. A response's body may have 1 MiB.
     ///
     /// # Panics
     ///

@@ -35,7 +35,8 @@ impl<F> HttpClient for Script<F>
 where
     F: Fn(&Request<Bytes>) -> Result<Response<Bytes>, SendError> + Send + Sync,
 {
-    fn send(&self, _: Origin, request: Request<Bytes>, body_size: usize) -> Sending {
+    fn send(&self, origin: Origin, mut request: Request<Bytes>, body_size: usize) -> Sending {
+        request.extensions_mut().insert(origin.scheme());
         let answer =
             (self.0)(&request).and_then(|response| match response.body().len() <= body_size {
                 true => Ok(response),

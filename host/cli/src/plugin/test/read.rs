@@ -50,6 +50,18 @@ fn case(section: &mut Section<'_>) -> Option<Case> {
         Vec::new(),
         shape::tables("test.exchange", |section| exchange(section, &mut None)),
     );
+    if !more.is_empty() {
+        for key in ["after", "request", "response", "messages", "end", "expect"] {
+            section.optional(key, |item| {
+                item.reject::<()>(
+                    format!(
+                        "`{key}` of a test that has `[[test.exchange]]` would not be looked at"
+                    ),
+                    "move it to the exchange that it is about",
+                )
+            });
+        }
+    }
     Some(Case {
         name: name?,
         location: section.location(),

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use http::StatusCode;
 use witgate_testkit::{
     Body, Component, Direction, End, FaultySide, Head, HeldEnd, Messages, Plugin, PluginFailure,
-    Reply, SendError, Store, Summary, Verdict, diff,
+    Reply, Scheme, SendError, Store, Summary, Verdict, diff,
 };
 
 use super::case::{Answer, Case, Ending, Exchange, Fate, Request, Sent};
@@ -180,7 +180,9 @@ impl Lent {
 fn url(request: &http::Request<Bytes>) -> String {
     let host = request.headers().get("host");
     let host = host.and_then(|host| host.to_str().ok()).unwrap_or_default();
-    format!("http://{host}{}", request.uri())
+    let scheme = request.extensions().get::<Scheme>();
+    let scheme = scheme.map_or("http", |scheme| scheme.as_str());
+    format!("{scheme}://{host}{}", request.uri())
 }
 
 fn answer(
