@@ -222,7 +222,9 @@ impl fmt::Display for NotStarted {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.error)?;
         for mistake in self.mistakes() {
-            write!(f, "\n  {}: {}", mistake.path, mistake.message)?;
+            // Without a path it is about the whole.
+            let separator = if mistake.path.is_empty() { "" } else { ": " };
+            write!(f, "\n  {}{separator}{}", mistake.path, mistake.message)?;
         }
         for line in &self.log {
             write!(f, "\n  the plugin logged: {line}")?;
