@@ -4,10 +4,11 @@
 //! only once it has gone off too early.
 
 use std::future::Future;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use tokio::task::coop::unconstrained;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 /// A timer whose end is often moved on.
@@ -22,7 +23,9 @@ impl Alarm {
             timer.as_mut().reset(end);
         }
         loop {
-            ready!(timer.as_mut().poll(cx));
+            // A task that has spent its turn on bytes that came would not even be told the time, and a peer that
+            // never stops sending would never be too late.
+            ready!(pin!(unconstrained(timer.as_mut())).poll(cx));
             if timer.deadline() >= end {
                 return Poll::Ready(());
             }
@@ -72,6 +75,8 @@ impl Pause {
 mod tests {
     use std::future::poll_fn;
 
+    use tokio::task::coop::{consume_budget, has_budget_remaining};
+
     use super::*;
 
     fn runtime() -> tokio::runtime::Runtime {
@@ -95,6 +100,23 @@ mod tests {
             let later = Instant::now() + Duration::from_millis(5);
             poll_fn(|cx| alarm.poll_at(cx, later)).await;
             assert!(Instant::now() >= later);
+        });
+    }
+
+    #[test]
+    fn an_end_comes_also_for_a_task_that_has_spent_its_turn() {
+        runtime().block_on(async {
+            let mut alarm = Alarm::default();
+            let now = Instant::now();
+            poll_fn(|cx| {
+                while has_budget_remaining() {
+                    assert!(pin!(consume_budget()).poll(cx).is_ready());
+                }
+                Poll::Ready(())
+            })
+            .await;
+            let polled = poll_fn(|cx| Poll::Ready(alarm.poll_at(cx, now))).await;
+            assert!(polled.is_ready());
         });
     }
 

@@ -18,6 +18,7 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
+use tokio::task::coop::unconstrained;
 
 use crate::config::ListenerLimits;
 use crate::exchange;
@@ -129,7 +130,9 @@ pub(crate) async fn serve(
                 if !stopping && stop.as_mut().poll(cx).is_ready() {
                     return Poll::Ready(Event::Stop);
                 }
-                clock.as_mut().poll(cx).map(|()| Event::Clock)
+                // Also when this turn is spent on bytes that came.
+                let clock = std::pin::pin!(unconstrained(clock.as_mut()));
+                clock.poll(cx).map(|()| Event::Clock)
             })
         });
         match event.await {

@@ -286,17 +286,26 @@ async fn arrive(
 }
 
 /// RFC 9112 §6.3: `Transfer-Encoding` overrides `Content-Length`, which must not be sent on; and a coding that was
-/// not undone must not lose its name.
+/// not undone must not lose its name. A length that was said several times is said once.
 fn settle_length(headers: &mut HeaderMap) -> Result<(), Failure> {
-    let Some(coding) = headers.get(header::TRANSFER_ENCODING) else {
+    if let Some(coding) = headers.get(header::TRANSFER_ENCODING) {
+        if !coding.as_bytes().eq_ignore_ascii_case(b"chunked") {
+            return Err(Failure::bad_gateway(
+                "the upstream uses a transfer coding other than chunked",
+            ));
+        }
+        headers.remove(header::CONTENT_LENGTH);
+        return Ok(());
+    }
+    // hyper has compared them: they are the same.
+    let Some(length) = headers.get(header::CONTENT_LENGTH) else {
         return Ok(());
     };
-    if !coding.as_bytes().eq_ignore_ascii_case(b"chunked") {
-        return Err(Failure::bad_gateway(
-            "the upstream uses a transfer coding other than chunked",
-        ));
+    if let Some(comma) = length.as_bytes().iter().position(|byte| *byte == b',') {
+        let once = HeaderValue::from_bytes(length.as_bytes()[..comma].trim_ascii());
+        let once = once.map_err(|_| Failure::bad_gateway("the upstream's length is no number"))?;
+        headers.insert(header::CONTENT_LENGTH, once);
     }
-    headers.remove(header::CONTENT_LENGTH);
     Ok(())
 }
 
