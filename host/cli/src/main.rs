@@ -9,6 +9,7 @@ mod demo;
 mod harvest;
 mod load;
 mod log;
+mod open_files;
 mod plugin;
 mod profile;
 mod progress;

@@ -16,11 +16,13 @@ use crate::args::Run;
 use crate::chrome::Claimed;
 use crate::load::{self, Loaded};
 use crate::log;
+use crate::open_files;
 use crate::reload::{self, Fixed, Reloads, Watched};
 
 pub(crate) fn run(args: &Run) -> Result<(), Ended> {
     let _flushes_the_log = log::start(&args.log)?;
     let loaded = load::read(&args.config)?;
+    open_files::raise_limit(&loaded.config);
     runtime()?.block_on(serve(args, loaded))
 }
 
