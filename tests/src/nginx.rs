@@ -23,7 +23,8 @@ pub struct Nginx {
 
 impl Nginx {
     /// Starts nginx with TLS for these host names, on every address. `location` is what its server does, and may use
-    /// `$connection_upgrade`, the value of `Connection` that passes an upgrade on.
+    /// `$connection_upgrade`, the value of `Connection` that passes an upgrade on, and `CERTIFICATES`, the directory of
+    /// [`certificates`](Self::certificates).
     ///
     /// # Panics
     ///
@@ -64,6 +65,13 @@ impl Nginx {
         self.port
     }
 
+    /// The directory with `ca.pem`, and with `certificate.pem` and `key.pem`, by which the authority vouches for whoever
+    /// has them.
+    #[must_use]
+    pub fn certificates(&self) -> &Path {
+        self.certificates.directory()
+    }
+
     /// The certificate of the authority, which clients have to trust.
     #[must_use]
     pub fn ca(&self) -> PathBuf {
@@ -80,6 +88,7 @@ fn binary() -> &'static str {
 
 fn configuration(directory: &Path, certificates: &Path, port: u16, location: &str) -> String {
     let (directory, certificates) = (directory.display(), certificates.display());
+    let location = location.replace("CERTIFICATES", &certificates.to_string());
     let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
         .iter()
         .map(|kind| format!("    {kind}_temp_path {directory}/{kind};\n"))

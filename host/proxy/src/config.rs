@@ -90,3 +90,4 @@ pub use plugin::read_config;
 pub use problem::{Problem, Problems, Severity};
 pub use section::{Item, Reader, Section};
 pub use suggest::did_you_mean;
+pub use upstream::*;

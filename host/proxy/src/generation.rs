@@ -219,17 +219,11 @@ impl Generation {
             }
         }
         wasi_http::check_routes(&config, &used, &mut problems);
+        let upstreams = take_upstreams(&config, previous, &mut problems);
         if problems.has_errors() {
             return Err(problems);
         }
         let router = Router::new(config.listeners.len(), &config.routes);
-        let upstreams = (config.upstreams.iter())
-            .map(|(name, upstream)| {
-                let same = previous.and_then(|old| old.unchanged_upstream(&config, name));
-                let new = || Arc::new(Shared::new(name.clone(), upstream.clone()));
-                (name.clone(), same.unwrap_or_else(new))
-            })
-            .collect();
         let upgrades = (config.routes.iter())
             .map(|route| {
                 let same = previous.and_then(|old| old.same_upgrade_limits(route));
@@ -277,7 +271,10 @@ impl Generation {
 
     fn unchanged_upstream(&self, config: &Config, name: &str) -> Option<Arc<Shared>> {
         let contents = &self.config.contents;
-        let same = contents.agree_on(&config.contents, Part::Upstream, name);
+        let tls = |config: &Config| Some(config.upstreams.get(name)?.tls.clone());
+        let same = contents.agree_on(&config.contents, Part::Upstream, name)
+            // Its files may hold something else by now.
+            && tls(&self.config) == tls(config);
         self.upstreams.get(name).filter(|_| same).cloned()
     }
 
@@ -334,6 +331,33 @@ impl Generation {
 }
 
 /// A plugin that goes on as it is. Its directories are opened anew: others may stand at their paths by now.
+/// The upstreams of a configuration; of those that are the same, what the generation before has.
+fn take_upstreams(
+    config: &Config,
+    previous: Option<&Generation>,
+    problems: &mut Problems,
+) -> BTreeMap<Arc<str>, Arc<Shared>> {
+    let mut upstreams = BTreeMap::<Arc<str>, _>::new();
+    for (name, upstream) in config.upstreams.iter() {
+        let same = previous.and_then(|old| old.unchanged_upstream(config, name));
+        let shared = match same {
+            Some(same) => Ok(same),
+            None => Shared::new(name.clone(), upstream.clone()).map(Arc::new),
+        };
+        match shared {
+            Ok(shared) => drop(upstreams.insert(name.clone(), shared)),
+            Err(why) => {
+                let (location, key) = (upstream.location.clone(), format!("upstream.{name}"));
+                let problem = Problem::error(location, key, format!("no TLS is possible: {why}"));
+                problems.add(
+                    problem.with_help("name the file of an authority: tls = { ca = \"ca.pem\" }"),
+                );
+            }
+        }
+    }
+    upstreams
+}
+
 fn take_over(plugin: &config::Plugin, running: &Loaded) -> Result<Loaded, Vec<Problem>> {
     Ok(Loaded {
         plugin: running.plugin.clone(),

@@ -11,7 +11,7 @@ use hyper_util::rt::TokioIo;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use crate::config::{Endpoint, HealthCheck};
-use crate::upstream::{self, Shared};
+use crate::upstream::Shared;
 
 /// Starts the checks of an upstream, if it has any. They end with the worker that runs them, or once no generation
 /// uses the upstream any more.
@@ -33,7 +33,7 @@ async fn watch_endpoint(upstream: Weak<Shared>, at: usize, check: HealthCheck) {
             return;
         };
         let endpoint = &shared.config.endpoints[at];
-        let found = match timeout(check.timeout, ask(endpoint, &check.path)).await {
+        let found = match timeout(check.timeout, ask(&shared, endpoint, &check.path)).await {
             Ok(found) => found,
             Err(_) => Err(format!("no answer within {:?}", check.timeout)),
         };
@@ -58,9 +58,9 @@ async fn watch_endpoint(upstream: Weak<Shared>, at: usize, check: HealthCheck) {
 }
 
 /// One check on a connection of its own. The error says what is wrong.
-async fn ask(endpoint: &Endpoint, path: &str) -> Result<(), String> {
-    let stream = upstream::dial(endpoint).await.map_err(|e| e.to_string())?;
-    let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
+async fn ask(upstream: &Shared, endpoint: &Endpoint, path: &str) -> Result<(), String> {
+    let socket = upstream.connect(endpoint).await?;
+    let (mut sender, connection) = http1::handshake(TokioIo::new(socket))
         .await
         .map_err(|e| e.to_string())?;
     let connection = tokio::task::spawn_local(connection);

@@ -27,6 +27,7 @@ use witgate_runtime::wasi_http::{Opened, Opening, OutgoingClient, Waits, WasiBod
 use witgate_runtime::{HttpClient, Origin, Scheme, SendError, Sending};
 
 use self::tls::Trust;
+pub(crate) use self::tls::system_roots;
 use crate::config::HttpClientGrant;
 use crate::head::remove_hop_by_hop;
 use crate::listener;

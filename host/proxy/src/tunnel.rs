@@ -14,7 +14,6 @@ use http::Request;
 use hyper::body::Incoming;
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::access::{Entry, Outcome};
@@ -24,6 +23,7 @@ use crate::connection::Tracked;
 use crate::failure::Side;
 use crate::messages::MessageChain;
 use crate::upgrade_limits::Permit;
+use crate::upstream::Socket;
 
 mod compose;
 mod follow;
@@ -35,6 +35,9 @@ mod outbox;
 mod ping;
 mod splice;
 mod watched;
+mod wire;
+
+use wire::Wire;
 
 /// How long the other direction may go on after one side has ended. Short: a client that left and whose upstream
 /// connection stays open can hold up what it was attached to, as a DevTools client does with its whole browser.
@@ -108,7 +111,7 @@ struct Broken {
 /// One of the two sockets.
 struct End {
     side: Side,
-    stream: TcpStream,
+    stream: Wire,
 }
 
 impl End {
@@ -134,7 +137,7 @@ impl Ends {
     fn of(client: Upgraded, upstream: Upgraded) -> Result<(Self, Early), Broken> {
         let (Ok(client), Ok(upstream)) = (
             client.downcast::<TokioIo<Tracked>>(),
-            upstream.downcast::<TokioIo<TcpStream>>(),
+            upstream.downcast::<TokioIo<Socket>>(),
         ) else {
             let reason = "the connection is of an unexpected kind".into();
             return Err(Broken {
@@ -143,14 +146,22 @@ impl Ends {
             });
         };
         let (stream, permit) = client.io.into_inner().into_parts();
+        let upstream_wire = match upstream.io.into_inner() {
+            Socket::Tcp(stream) => Ok(Wire::Tcp(stream)),
+            Socket::Tls(stream) => Wire::bridge(*stream),
+        };
+        let upstream_wire = upstream_wire.map_err(|error| Broken {
+            side: Side::Host,
+            reason: error.to_string(),
+        })?;
         let ends = Self {
             client: End {
                 side: Side::Client,
-                stream,
+                stream: Wire::Tcp(stream),
             },
             upstream: End {
                 side: Side::Upstream,
-                stream: upstream.io.into_inner(),
+                stream: upstream_wire,
             },
             _held_to_the_end: permit,
         };

@@ -1,6 +1,8 @@
 //! Upstreams on one worker: choose an endpoint, take or make a connection, send, retry what is safe.
 
 mod connection;
+mod socket;
+mod tls;
 
 use std::cell::Cell;
 use std::io;
@@ -23,27 +25,52 @@ use crate::trailers;
 
 pub(crate) use connection::Lease;
 use connection::{Connection, Pool, Unanswered};
+pub(crate) use socket::Socket;
+use tls::Tls;
 
 /// An upstream's configuration and the health of its endpoints. Shared by all workers.
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) name: Arc<str>,
     pub(crate) config: Upstream,
+    tls: Option<Tls>,
     pub(crate) healthy: Box<[AtomicBool]>,
 }
 
 impl Shared {
-    pub(crate) fn new(name: Arc<str>, config: Upstream) -> Self {
+    /// # Errors
+    ///
+    /// When nobody would vouch for its servers, in words.
+    pub(crate) fn new(name: Arc<str>, config: Upstream) -> Result<Self, String> {
+        let tls = config.tls.as_ref().map(Tls::new).transpose()?;
         // Believed healthy until a check says otherwise, so that a start needs no waiting.
         let healthy = config
             .endpoints
             .iter()
             .map(|_| AtomicBool::new(true))
             .collect();
-        Self {
+        Ok(Self {
             name,
             config,
+            tls,
             healthy,
+        })
+    }
+
+    /// Opens a connection that is ready to be spoken HTTP on. Whoever waits bounds the time.
+    ///
+    /// # Errors
+    ///
+    /// In words, for the log.
+    pub(crate) async fn connect(&self, endpoint: &Endpoint) -> Result<Socket, String> {
+        let stream = dial(endpoint).await;
+        let stream = stream.map_err(|error| format!("cannot connect: {error}"))?;
+        match &self.tls {
+            None => Ok(Socket::Tcp(stream)),
+            Some(tls) => {
+                let stream = tls.handshake(endpoint, stream).await?;
+                Ok(Socket::Tls(Box::new(stream)))
+            }
         }
     }
 
@@ -243,20 +270,16 @@ impl WorkerUpstream {
         let endpoint = self.endpoint(at);
         let limit = self.shared.config.connect_timeout;
         let name = &self.pools[at].name;
-        let stream = match timeout(limit, dial(endpoint)).await {
-            Ok(Ok(stream)) => stream,
-            Ok(Err(error)) => {
-                return Err(Failure::bad_gateway(format!(
-                    "{name}: cannot connect: {error}"
-                )));
-            }
+        let socket = match timeout(limit, self.shared.connect(endpoint)).await {
+            Ok(Ok(socket)) => socket,
+            Ok(Err(why)) => return Err(Failure::bad_gateway(format!("{name}: {why}"))),
             Err(_) => {
                 return Err(Failure::gateway_timeout(format!(
                     "{name}: no connection within {limit:?}"
                 )));
             }
         };
-        Connection::new(stream)
+        Connection::new(socket)
             .await
             .map_err(|error| Failure::bad_gateway(format!("{name}: {error}")))
     }
@@ -378,7 +401,7 @@ fn is_reset(error: &hyper::Error) -> bool {
 }
 
 /// Opens a connection. An address is used as it stands, a name is resolved each time.
-pub(crate) async fn dial(endpoint: &Endpoint) -> io::Result<TcpStream> {
+async fn dial(endpoint: &Endpoint) -> io::Result<TcpStream> {
     let stream = match endpoint.host.parse::<IpAddr>() {
         Ok(address) => TcpStream::connect((address, endpoint.port)).await?,
         Err(_) => TcpStream::connect((&*endpoint.host, endpoint.port)).await?,

@@ -14,7 +14,7 @@ use ipnet::IpNet;
 use witgate_runtime::{Isolation, Origin, WasiDirectory};
 
 use super::shape::Located;
-use super::{Authorities, Contents, Location};
+use super::{Authorities, Contents, Location, Upstream};
 
 /// A whole configuration file, without the parts that other crates own (`[chrome]`).
 #[derive(Debug, Clone)]
@@ -226,47 +226,6 @@ pub struct FixedReply {
     pub headers: Vec<(HeaderName, HeaderValue)>,
     /// `body`: text. Default empty.
     pub body: bytes::Bytes,
-}
-
-/// `[upstream.NAME]`
-#[derive(Debug, Clone)]
-pub struct Upstream {
-    /// `endpoints`: at least one, used in turn.
-    pub endpoints: Vec<Endpoint>,
-    /// `connect-timeout`: default `5s`.
-    pub connect_timeout: Duration,
-    /// `response-timeout`: from the request's last byte to the response's head. Default `60s`, as nginx.
-    pub response_timeout: Duration,
-    /// `idle-connections`: kept open per worker and endpoint. Default 64.
-    pub idle_connections: usize,
-    /// `idle-timeout`: how long an unused connection is kept. Default `60s`.
-    pub idle_timeout: Duration,
-    /// `health`: none by default.
-    pub health: Option<HealthCheck>,
-    /// Where the upstream stands in the file.
-    pub location: Location,
-}
-
-/// One `http://host:port` of `endpoints`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Endpoint {
-    /// Name or address to connect to, without brackets.
-    pub host: Arc<str>,
-    /// Default 80.
-    pub port: u16,
-    /// As written, for `Host`: `127.0.0.1:6667`.
-    pub authority: HeaderValue,
-}
-
-/// `health = { path = "/json/version", interval = "5s" }`
-#[derive(Debug, Clone)]
-pub struct HealthCheck {
-    /// `path`: asked for with GET; 200..=399 is healthy.
-    pub path: Arc<str>,
-    /// `interval`: default `5s`.
-    pub interval: Duration,
-    /// `timeout`: default `2s`.
-    pub timeout: Duration,
 }
 
 /// `[plugin.NAME]`. Its `Debug` leaves `config` out.

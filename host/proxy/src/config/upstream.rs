@@ -1,25 +1,34 @@
 //! Reads `[upstream.NAME]`.
 
+mod endpoint;
+mod model;
+mod tls;
+
 use std::time::Duration;
 
-use http::HeaderValue;
-use http::uri::Authority;
-
+use self::endpoint::Scheme;
+use super::Section;
 use super::http_shape::path_with_query;
-use super::model::{Endpoint, HealthCheck, Upstream};
-use super::shape::{integer, list, positive_duration, table};
-use super::{Item, Section};
+use super::shape::{integer, positive_duration, table};
+
+pub use model::*;
 
 pub(super) fn read(section: &mut Section<'_>) -> Option<Upstream> {
     const EXAMPLE: &str = "[\"http://127.0.0.1:8080\"]";
-    let endpoints = section.required("endpoints", EXAMPLE, endpoints);
+    let endpoints = section.required("endpoints", EXAMPLE, endpoint::read);
+    // What is wrong with `tls` is said whatever is wrong with the endpoints.
+    let encrypted = endpoints
+        .as_ref()
+        .is_none_or(|(_, scheme)| *scheme == Scheme::Https);
+    let tls = tls::read(section, encrypted);
     let connect_timeout = seconds(section, "connect-timeout", 5);
     let response_timeout = seconds(section, "response-timeout", 60);
     let idle_connections = section.default("idle-connections", 64, integer(0..=65_536));
     let idle_timeout = seconds(section, "idle-timeout", 60);
     let health = section.optional("health", table(read_health));
     Some(Upstream {
-        endpoints: endpoints?,
+        endpoints: endpoints?.0,
+        tls,
         connect_timeout,
         response_timeout,
         idle_connections,
@@ -44,76 +53,10 @@ fn read_health(section: &mut Section<'_>) -> Option<HealthCheck> {
     })
 }
 
-fn endpoints(item: &Item<'_>) -> Option<Vec<Endpoint>> {
-    let empty = item.elements("a list of endpoints")?.is_empty();
-    if empty {
-        return item.reject(
-            "an upstream without an endpoint serves nothing",
-            "add one: [\"http://127.0.0.1:8080\"]",
-        );
-    }
-    list(endpoint)(item)
-}
-
-fn endpoint(item: &Item<'_>) -> Option<Endpoint> {
-    const HELP: &str = "write scheme, host and port: \"http://127.0.0.1:8080\"";
-    let text = item.text("an endpoint, such as \"http://127.0.0.1:8080\"")?;
-    let scheme_end = text.find("://").unwrap_or(0);
-    let authority = match text.split_at(scheme_end) {
-        (scheme, rest) if scheme.eq_ignore_ascii_case("http") => &rest[3..],
-        (scheme, _) if scheme.eq_ignore_ascii_case("https") => {
-            return item.reject(
-                "https to an upstream is not supported yet",
-                "name the plain http port of an upstream on a network you trust",
-            );
-        }
-        ("", _) => return item.reject(format!("{} has no scheme", item.shown()), HELP),
-        _ => return item.reject(format!("the scheme of {} is not http", item.shown()), HELP),
-    };
-    let authority = authority.strip_suffix('/').unwrap_or(authority);
-    if authority.contains(['/', '?', '#']) {
-        return item.reject(
-            format!("{} is more than an endpoint", item.shown()),
-            "an endpoint ends with its port; requests keep the path that the client sent",
-        );
-    }
-    if authority.contains('@') {
-        let message = "an endpoint holds no user name and password";
-        return item.reject(
-            message,
-            "send an `Authorization` header from a plugin instead",
-        );
-    }
-    parse_authority(authority)
-        .or_else(|| item.reject(format!("{} is no endpoint", item.shown()), HELP))
-}
-
-fn parse_authority(text: &str) -> Option<Endpoint> {
-    let authority: Authority = text.parse().ok()?;
-    let host = authority.host();
-    let port = match text.strip_prefix(host)? {
-        "" => 80,
-        port => port
-            .strip_prefix(':')?
-            .parse()
-            .ok()
-            .filter(|port| *port != 0)?,
-    };
-    let name = host.trim_start_matches('[').trim_end_matches(']');
-    let legal = if host.starts_with('[') {
-        name.parse::<std::net::Ipv6Addr>().is_ok()
-    } else {
-        !name.is_empty() && !name.contains(['*', '%', ':'])
-    };
-    legal.then_some(Endpoint {
-        host: name.into(),
-        port,
-        authority: HeaderValue::from_str(text).ok()?,
-    })
-}
-
 #[cfg(test)]
 mod tests {
+    use http::HeaderValue;
+
     use super::super::Document;
     use super::*;
 
@@ -130,12 +73,13 @@ mod tests {
     }
 
     #[test]
-    fn an_endpoint_is_http_and_a_host_with_a_port() {
+    fn an_endpoint_is_a_scheme_and_a_host_with_a_port() {
         for (text, host, port, authority) in [
             ("http://127.0.0.1:9223", "127.0.0.1", 9223, "127.0.0.1:9223"),
             ("http://origin", "origin", 80, "origin"),
             ("HTTP://origin:81/", "origin", 81, "origin:81"),
             ("http://[::1]:80", "::1", 80, "[::1]:80"),
+            ("https://origin", "origin", 443, "origin"),
         ] {
             let upstream = upstream(&format!("endpoints = ['{text}']")).expect(text);
             let expected = Endpoint {
@@ -150,9 +94,8 @@ mod tests {
     #[test]
     fn what_is_no_endpoint_is_refused_with_what_would_be_right() {
         for (endpoint, message) in [
-            ("https://a", "https to an upstream is not supported yet"),
             ("127.0.0.1:80", "has no scheme"),
-            ("ws://a", "the scheme of 'ws://a' is not http"),
+            ("ws://a", "the scheme of 'ws://a' is neither http nor https"),
             ("http://a/b", "is more than an endpoint"),
             ("http://user:pass@a", "holds no user name and password"),
             ("http://", "is no endpoint"),
@@ -184,5 +127,38 @@ mod tests {
         );
         assert_eq!(health.timeout, Duration::from_secs(2));
         assert!(with("health = {}").is_err());
+    }
+
+    #[test]
+    fn tls_is_for_https_and_a_certificate_comes_with_its_key() {
+        let report = |text: &str| upstream(text).expect_err(text);
+        let https = "endpoints = ['https://a']\n";
+        let tls = upstream(https).expect("it is valid").tls;
+        assert!(tls.expect("https is by TLS").verify);
+        for (text, message) in [
+            (
+                "endpoints = ['http://a', 'https://b']",
+                "both http and https",
+            ),
+            ("endpoints = ['http://a']\ntls = {}", "not https"),
+            (
+                "endpoints = ['https://a']\ntls.certificate = 'a'",
+                "without its key",
+            ),
+            (
+                "endpoints = ['https://a']\ntls.key = 'a'",
+                "without its certificate",
+            ),
+            (
+                "endpoints = ['https://a']\ntls.server-name = 'a b'",
+                "no name of a server",
+            ),
+            (
+                "endpoints = ['https://a']\ntls.ca = 'missing.pem'",
+                "cannot use",
+            ),
+        ] {
+            assert!(report(text).contains(message), "{}", report(text));
+        }
     }
 }

@@ -30,15 +30,8 @@ impl Trust {
         if let Some(system) = SYSTEM.get() {
             return Ok(system.clone());
         }
-        let found = rustls_native_certs::load_native_certs();
-        let mut roots = RootCertStore::empty();
-        let (usable, _) = roots.add_parsable_certificates(found.certs);
-        if usable == 0 {
-            let why = found.errors.first().map(|error| format!(" ({error})"));
-            let why = why.unwrap_or_default();
-            return Err(format!("the system trusts no certificate authority{why}"));
-        }
-        Ok(SYSTEM.get_or_init(|| Self::new(Arc::new(roots))).clone())
+        let roots = system_roots()?;
+        Ok(SYSTEM.get_or_init(|| Self::new(roots)).clone())
     }
 
     fn new(roots: Arc<RootCertStore>) -> Self {
@@ -64,6 +57,27 @@ impl Trust {
         let connected = connector.connect(name, stream).await;
         connected.map_err(|error| explain(origin, &error))
     }
+}
+
+/// The authorities that the system trusts, as they were when they were first asked for.
+///
+/// # Errors
+///
+/// When there are none, in words.
+pub(crate) fn system_roots() -> Result<Arc<RootCertStore>, String> {
+    static SYSTEM: OnceLock<Arc<RootCertStore>> = OnceLock::new();
+    if let Some(system) = SYSTEM.get() {
+        return Ok(system.clone());
+    }
+    let found = rustls_native_certs::load_native_certs();
+    let mut roots = RootCertStore::empty();
+    let (usable, _) = roots.add_parsable_certificates(found.certs);
+    if usable == 0 {
+        let why = found.errors.first().map(|error| format!(" ({error})"));
+        let why = why.unwrap_or_default();
+        return Err(format!("the system trusts no certificate authority{why}"));
+    }
+    Ok(SYSTEM.get_or_init(|| Arc::new(roots)).clone())
 }
 
 fn explain(origin: &Origin, error: &io::Error) -> SendError {

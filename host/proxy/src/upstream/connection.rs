@@ -19,8 +19,8 @@ use hyper::body::Incoming;
 use hyper::client::conn::TrySendError;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
 
+use super::Socket;
 use crate::alarm::Alarm;
 use crate::body::{Body, Progress};
 
@@ -50,8 +50,8 @@ pub(super) enum Unanswered {
 }
 
 impl Connection {
-    pub(super) async fn new(stream: TcpStream) -> hyper::Result<Self> {
-        let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+    pub(super) async fn new(socket: Socket) -> hyper::Result<Self> {
+        let (sender, connection) = http1::handshake(TokioIo::new(socket)).await?;
         Ok(Self {
             sender,
             driver: Some(Box::pin(connection.with_upgrades())),
