@@ -16,7 +16,7 @@ use witgate_runtime::{Attributes, End, Exchange, FaultySide, Summary};
 
 use crate::body::{Body, BodyError, Progress};
 use crate::completion::Kept;
-use crate::connection::Activity;
+use crate::connection::Busy;
 use crate::failure::{Failure, Side};
 use crate::head::Received;
 use crate::metrics::{Ended, RouteCounts};
@@ -49,6 +49,8 @@ pub(crate) struct Entry {
     /// What the exchange leaves behind, where plugins saw it.
     pub(crate) kept: Option<Rc<Kept>>,
     is_upgraded: bool,
+    /// The connection is in use as long as this is open.
+    _busy: Busy,
 }
 
 /// How an exchange ended.
@@ -69,6 +71,7 @@ impl Entry {
         listener: Arc<str>,
         client: IpAddr,
         counts: Arc<RouteCounts>,
+        busy: Busy,
     ) -> Self {
         Self {
             started: Instant::now(),
@@ -89,6 +92,7 @@ impl Entry {
             counts,
             kept: None,
             is_upgraded: false,
+            _busy: busy,
         }
     }
 
@@ -247,16 +251,6 @@ pub(crate) struct Accounted {
     /// Why the body ended early, until the server is told.
     broken: Option<Box<BodyError>>,
     entry: Option<Box<Entry>>,
-    /// Of the connection that it goes out on.
-    activity: Option<Arc<Activity>>,
-}
-
-impl Drop for Accounted {
-    fn drop(&mut self) {
-        if let Some(activity) = &self.activity {
-            activity.idle();
-        }
-    }
 }
 
 impl Accounted {
@@ -266,7 +260,6 @@ impl Accounted {
             body: Body::empty(),
             broken: None,
             entry: None,
-            activity: None,
         }
     }
 
@@ -278,13 +271,7 @@ impl Accounted {
             body,
             broken: None,
             entry: Some(entry),
-            activity: None,
         }
-    }
-
-    /// Tells the connection when this body has ended, so that its idle time begins.
-    pub(crate) fn mark_end_in(&mut self, activity: Arc<Activity>) {
-        self.activity = Some(activity);
     }
 }
 

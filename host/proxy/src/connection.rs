@@ -1,31 +1,35 @@
-//! One client's connection: HTTP/1.1 by hyper, with the timeouts that a client is held to.
+//! One client's connection: which protocol it speaks, and the timeouts that it is held to.
 
-use std::convert::Infallible;
+mod activity;
+mod frames;
+mod http1;
+mod http2;
+mod http2_head;
+mod peek;
+mod stream;
+
 use std::future::{Future, poll_fn};
-use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
-use std::task::{Context as Task, Poll};
-use std::time::{Duration, Instant};
+use std::task::Poll;
 
-use http::{HeaderValue, StatusCode, header};
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use http::HeaderValue;
 use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::coop::unconstrained;
+use tokio::time::timeout;
 
-use crate::config::ListenerLimits;
-use crate::exchange;
-use crate::framing::{Asked, Framing};
+use crate::config::{ListenerLimits, Protocols};
 use crate::listener::WorkerListener;
 use crate::seldom::Seldom;
 use crate::worker::Worker;
+
+pub(crate) use activity::Busy;
+use activity::{Activity, Overdue};
+pub(crate) use http2_head::settle as settle_http2;
+pub(crate) use stream::{Stream, Tracked};
 
 /// Whom a connection is with.
 #[derive(Debug, Clone)]
@@ -54,6 +58,7 @@ pub(crate) struct Context {
     pub(crate) listener: usize,
     pub(crate) name: Arc<str>,
     pub(crate) limits: ListenerLimits,
+    pub(crate) protocols: Protocols,
 }
 
 impl Context {
@@ -63,19 +68,28 @@ impl Context {
             listener,
             name: config.name.clone(),
             limits: config.limits.clone(),
+            protocols: config.protocols,
             worker,
         }
     }
 }
 
-/// What ends a connection's wait, but for bytes.
-enum Event {
-    Ended(hyper::Result<()>),
-    Stop,
-    Clock,
+/// A connection on whichever protocol.
+struct Served {
+    listener: Rc<WorkerListener>,
+    peer: Rc<Peer>,
+    /// One of the listener's `limits.connections`.
+    permit: OwnedSemaphorePermit,
 }
 
-/// Serves a connection to its end. The permit is one of the listener's `limits.connections`.
+impl Served {
+    /// Those on heads and on idleness, for the whole connection.
+    fn limits(&self) -> ListenerLimits {
+        self.listener.context().limits.clone()
+    }
+}
+
+/// Serves a connection to its end.
 ///
 /// Each request is served by the generation that is current when it comes; the limits on heads and on idleness are
 /// those of the connection's beginning.
@@ -85,39 +99,78 @@ pub(crate) async fn serve(
     stream: TcpStream,
     permit: OwnedSemaphorePermit,
 ) {
-    let activity = Arc::new(Activity::new());
-    let limits = listener.context().limits.clone();
-    let mut stop = listener.end_requested();
-    let peer = Rc::new(Peer::new(address));
-    let service = service_fn(|request| {
-        let (context, peer, activity) = (listener.context(), peer.clone(), activity.clone());
-        activity.busy();
-        let asks_for_protocol = request.headers().contains_key(header::UPGRADE);
-        async move {
-            let mut response = exchange::serve(context, peer, request).await;
-            let refused = response.status() != StatusCode::SWITCHING_PROTOCOLS;
-            if asks_for_protocol && refused && activity.refuse_protocol() {
-                // Whatever it is that came behind the request, it is not read as HTTP.
-                let close = HeaderValue::from_static("close");
-                response.headers_mut().insert(header::CONNECTION, close);
-            }
-            response.body_mut().mark_end_in(activity);
-            Ok::<_, Infallible>(response)
-        }
-    });
-    let tracked = Tracked {
-        stream,
-        activity: activity.clone(),
-        framing: Framing::default(),
+    let context = listener.context();
+    let protocols = context.protocols;
+    let served = Served {
+        listener,
+        peer: Rc::new(Peer::new(address)),
         permit,
     };
-    let connection = http1::Builder::new()
-        .max_headers(limits.header_count)
-        .max_header_size(limits.header_size)
-        .serve_connection(TokioIo::new(tracked), service)
-        .with_upgrades();
-    let mut connection = std::pin::pin!(connection);
-    let mut stop = std::pin::pin!(stop.requested());
+    let is_http2 = match (protocols.http1, protocols.http2) {
+        (_, false) => false,
+        (false, true) => true,
+        (true, true) => match Box::pin(begins_http2(&served, &stream)).await {
+            Some(is_http2) => is_http2,
+            None => return,
+        },
+    };
+    drop(context);
+    // What HTTP/2 takes is in a box, so that a connection of HTTP/1 has no room for it.
+    match is_http2 {
+        true => Box::pin(http2::serve(served, Stream::Tcp(stream))).await,
+        false => http1::serve(served, Stream::Tcp(stream)).await,
+    }
+}
+
+/// Whether a client begins with the preface of HTTP/2. `None` when it sends nothing to tell by.
+async fn begins_http2(served: &Served, stream: &TcpStream) -> Option<bool> {
+    let limit = served.limits().header_timeout;
+    let mut stop = served.listener.end_requested();
+    tokio::select! {
+        told = timeout(limit, peek::begins_with(stream, frames::PREFACE)) => match told {
+            Ok(Ok(begins)) => Some(begins),
+            Ok(Err(error)) => {
+                tracing::debug!(client = %served.peer.address, %error, "connection ended");
+                None
+            }
+            Err(_) => {
+                tracing::debug!(client = %served.peer.address, "connection closed: no whole request head in time");
+                None
+            }
+        },
+        () = stop.requested() => None,
+    }
+}
+
+/// A connection of hyper's.
+trait Driven: Future<Output = hyper::Result<()>> {
+    /// Takes no further request, and ends when those under way have.
+    fn graceful_shutdown(self: Pin<&mut Self>);
+}
+
+/// What ends a connection's wait, but for bytes.
+enum Event {
+    Ended(hyper::Result<()>),
+    /// It is to take nothing more.
+    Stop,
+    Clock,
+}
+
+/// Drives a connection to its end, which `end` or a stop asks for, or which comes when its time is over.
+async fn drive(
+    mut connection: Pin<&mut impl Driven>,
+    activity: &Activity,
+    limits: &ListenerLimits,
+    listener: &WorkerListener,
+    end: impl Future<Output = ()>,
+) {
+    let mut stop = listener.end_requested();
+    let mut stop = std::pin::pin!(async {
+        tokio::select! {
+            () = stop.requested() => {}
+            () = end => {}
+        }
+    });
     let mut stopping = false;
     let mut clock = std::pin::pin!(tokio::time::sleep(limits.header_timeout));
     let mut seldom = Seldom::default();
@@ -135,218 +188,35 @@ pub(crate) async fn serve(
                 clock.poll(cx).map(|()| Event::Clock)
             })
         });
-        match event.await {
+        let look_again = match event.await {
             Event::Ended(ended) => {
                 if let Err(error) = ended {
-                    tracing::debug!(client = %address, %error, "connection ended");
+                    tracing::debug!(%error, "connection ended");
                 }
-                break;
+                return;
             }
             Event::Stop => {
                 stopping = true;
                 connection.as_mut().graceful_shutdown();
+                continue;
             }
-            Event::Clock => match activity.overdue(&limits) {
-                Overdue::No { look_again } => {
-                    clock
-                        .as_mut()
-                        .reset(tokio::time::Instant::now() + look_again);
-                }
-                Overdue::Idle => {
+            Event::Clock => match activity.overdue(limits, stopping) {
+                Overdue::No { look_again } => look_again,
+                Overdue::Idle if !stopping => {
+                    stopping = true;
                     connection.as_mut().graceful_shutdown();
-                    clock
-                        .as_mut()
-                        .reset(tokio::time::Instant::now() + limits.header_timeout);
+                    limits.header_timeout
                 }
+                // One of HTTP/2 that does not answer our goodbye.
+                Overdue::Idle => return,
                 Overdue::Head => {
-                    tracing::debug!(client = %address, "connection closed: no whole request head in time");
-                    break;
+                    tracing::debug!("connection closed: no whole request head in time");
+                    return;
                 }
             },
-        }
-    }
-}
-
-/// What a connection is doing, and since when. Shared with the bodies of its responses, which may end on their own.
-#[derive(Debug)]
-pub(crate) struct Activity {
-    base: Instant,
-    /// Milliseconds since `base`, shifted left by two, and a state in the low bits.
-    state: AtomicU64,
-    /// Where a request for another protocol stands.
-    protocol: AtomicU8,
-}
-
-/// None was asked for, or none that was granted: HTTP goes on.
-const PROTOCOL_REFUSED: u8 = 0;
-/// Asked for, and nothing came behind the request.
-const PROTOCOL_ASKED: u8 = 1;
-/// Asked for, and the client went on sending.
-const PROTOCOL_SENT: u8 = 2;
-
-/// Part of a request's head has come, or the connection is new.
-const HEAD: u64 = 0;
-/// An exchange is under way.
-const BUSY: u64 = 1;
-/// Kept alive, waiting for the next request.
-const IDLE: u64 = 2;
-
-enum Overdue {
-    No {
-        look_again: Duration,
-    },
-    /// No request for too long.
-    Idle,
-    /// A head that does not come to its end.
-    Head,
-}
-
-impl Activity {
-    fn new() -> Self {
-        Self {
-            base: Instant::now(),
-            state: AtomicU64::new(HEAD),
-            protocol: AtomicU8::new(PROTOCOL_REFUSED),
-        }
-    }
-
-    fn set(&self, state: u64) {
-        let now = u64::try_from(self.base.elapsed().as_millis()).unwrap_or(u64::MAX >> 2);
-        self.state.store(now << 2 | state, Ordering::Relaxed);
-    }
-
-    fn busy(&self) {
-        // Nothing is overdue during an exchange, so its time does not matter.
-        self.state.store(BUSY, Ordering::Relaxed);
-    }
-
-    pub(crate) fn idle(&self) {
-        self.set(IDLE);
-    }
-
-    fn bytes_came(&self) {
-        if self.state.load(Ordering::Relaxed) & 3 == IDLE {
-            self.set(HEAD);
-        }
-    }
-
-    fn protocol_asked(&self, asked: Asked) {
-        let protocol = if asked.more {
-            PROTOCOL_SENT
-        } else {
-            PROTOCOL_ASKED
         };
-        self.protocol.store(protocol, Ordering::Relaxed);
-    }
-
-    fn protocol_is_refused(&self) -> bool {
-        self.protocol.load(Ordering::Relaxed) == PROTOCOL_REFUSED
-    }
-
-    /// What comes from now on is HTTP. Whether the client has sent of the other protocol already.
-    fn refuse_protocol(&self) -> bool {
-        self.protocol.swap(PROTOCOL_REFUSED, Ordering::Relaxed) == PROTOCOL_SENT
-    }
-
-    fn overdue(&self, limits: &ListenerLimits) -> Overdue {
-        let state = self.state.load(Ordering::Relaxed);
-        let since = self
-            .base
-            .elapsed()
-            .saturating_sub(Duration::from_millis(state >> 2));
-        let left = |limit: Duration| limit.checked_sub(since).filter(|left| !left.is_zero());
-        match state & 3 {
-            HEAD => left(limits.header_timeout)
-                .map_or(Overdue::Head, |look_again| Overdue::No { look_again }),
-            IDLE => left(limits.idle_timeout).map_or(Overdue::Idle, |look_again| {
-                // The next head may begin any moment and is to be looked at in time.
-                Overdue::No {
-                    look_again: look_again.min(limits.header_timeout),
-                }
-            }),
-            _ => Overdue::No {
-                look_again: limits.header_timeout,
-            },
-        }
-    }
-}
-
-/// A client's socket that notes when bytes come, and spoils what has two readings.
-#[derive(Debug)]
-pub(crate) struct Tracked {
-    stream: TcpStream,
-    activity: Arc<Activity>,
-    framing: Framing,
-    /// One of the listener's `limits.connections`, which an upgraded connection keeps.
-    permit: OwnedSemaphorePermit,
-}
-
-impl Tracked {
-    pub(crate) fn into_parts(self) -> (TcpStream, OwnedSemaphorePermit) {
-        (self.stream, self.permit)
-    }
-}
-
-impl Tracked {
-    fn follow(&mut self, came: &mut [u8]) {
-        if self.framing.asked().is_some() && self.activity.protocol_is_refused() {
-            self.framing.go_on();
-        }
-        if let Err(refusal) = self.framing.follow(came) {
-            tracing::debug!(%refusal, "a client's message is refused");
-        }
-        if let Some(asked) = self.framing.asked() {
-            self.activity.protocol_asked(asked);
-        }
-    }
-}
-
-impl AsyncRead for Tracked {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Task<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        if let Some(refusal) = self.framing.refused() {
-            return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, refusal)));
-        }
-        let before = buffer.filled().len();
-        let polled = Pin::new(&mut self.stream).poll_read(cx, buffer);
-        let came = &mut buffer.filled_mut()[before..];
-        if !came.is_empty() {
-            self.activity.bytes_came();
-            self.follow(came);
-        }
-        polled
-    }
-}
-
-impl AsyncWrite for Tracked {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Task<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Task<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Task<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Task<'_>,
-        pieces: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, pieces)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
+        clock
+            .as_mut()
+            .reset(tokio::time::Instant::now() + look_again);
     }
 }

@@ -16,7 +16,7 @@ use crate::body::Body;
 use crate::chain::{self, Forward};
 use crate::completion::{Kept, Parked};
 use crate::config::{Destination, Websocket};
-use crate::connection::{Context, Peer};
+use crate::connection::{self, Busy, Context, Peer};
 use crate::failure::{Failure, Side};
 use crate::head::{self, remove_hop_by_hop};
 use crate::messages::{self, MessageChain};
@@ -33,12 +33,14 @@ pub(crate) async fn serve(
     context: Rc<Context>,
     peer: Rc<Peer>,
     mut request: Request<Incoming>,
+    busy: Busy,
 ) -> Response<Accounted> {
     let mut entry = Box::new(Entry::new(
         request.method().clone(),
         context.name.clone(),
         peer.address.ip(),
         context.worker.unrouted(context.listener),
+        busy,
     ));
     let head_only = request.method() == Method::HEAD;
     let mut client_end = tunnel::offered(&mut request);
@@ -89,6 +91,9 @@ async fn live(
     let (mut parts, incoming) = request.into_parts();
 
     // The head: one reading or none.
+    if parts.version == Version::HTTP_2 {
+        connection::settle_http2(&mut parts, context.limits.header_count)?;
+    }
     let trusted = &worker.server().trusted_proxies;
     let received = head::receive(&mut parts, peer, trusted, || worker.next_id())?;
     entry.note_head(&received, &parts);

@@ -110,6 +110,7 @@ impl Failure {
             .to_ascii_lowercase();
         let mut response = Response::new(Body::full(format!("{words}\n")));
         *response.status_mut() = self.status;
+        response.extensions_mut().insert(OfFailure);
         let headers = response.headers_mut();
         headers.insert(
             header::CONTENT_TYPE,
@@ -127,6 +128,10 @@ impl Failure {
         response
     }
 }
+
+/// In the extensions of a response that nobody but the proxy made, because of a failure.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct OfFailure;
 
 impl From<PluginFailure> for Failure {
     fn from(failure: PluginFailure) -> Self {

@@ -19,7 +19,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use crate::access::{Entry, Outcome};
 use crate::body::Progress;
 use crate::config::Websocket;
-use crate::connection::Tracked;
+use crate::connection::{Stream, Tracked};
 use crate::failure::Side;
 use crate::messages::MessageChain;
 use crate::upgrade_limits::Permit;
@@ -145,7 +145,7 @@ impl Ends {
                 reason,
             });
         };
-        let (stream, permit) = client.io.into_inner().into_parts();
+        let (Stream::Tcp(stream), permit) = client.io.into_inner().into_parts();
         let upstream_wire = match upstream.io.into_inner() {
             Socket::Tcp(stream) => Ok(Wire::Tcp(stream)),
             Socket::Tls(stream) => Wire::bridge(*stream),

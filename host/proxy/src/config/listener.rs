@@ -3,8 +3,10 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use super::model::{Listener, ListenerLimits};
-use super::shape::{Located, integer, located, name, positive_duration, size, size_within, table};
+use super::model::{Listener, ListenerLimits, Protocols};
+use super::shape::{
+    Located, integer, list, located, name, positive_duration, size, size_within, table, word,
+};
 use super::value::Value;
 use super::{Item, Section};
 
@@ -18,6 +20,7 @@ impl Default for ListenerLimits {
             idle_timeout: Duration::from_secs(75),
             body_size: None,
             body_timeout: Duration::from_secs(60),
+            streams: 100,
         }
     }
 }
@@ -31,16 +34,36 @@ pub(super) struct Declared {
 pub(super) fn read(section: &mut Section<'_>) -> Option<Declared> {
     let name = section.required("name", "\"main\"", located(name));
     let bind = section.required("bind", "\"0.0.0.0:8080\"", located(socket_address));
+    let protocols = section.optional("protocols", protocols);
     let limits = section
         .optional("limits", table(read_limits))
         .unwrap_or_default();
     let listener = name.as_ref().zip(bind).map(|(name, bind)| Listener {
         name: name.value.as_str().into(),
         bind: bind.value,
+        protocols: protocols.unwrap_or(Protocols {
+            http1: true,
+            http2: false,
+        }),
         limits,
         bind_location: bind.location,
     });
     Some(Declared { name, listener })
+}
+
+fn protocols(item: &Item<'_>) -> Option<Protocols> {
+    let known = word(&[("http/1.1", false), ("h2", true)]);
+    let named = list(known)(item)?;
+    if named.is_empty() {
+        return item.reject(
+            "a listener without a protocol serves nobody",
+            "name \"http/1.1\", \"h2\" (HTTP/2) or both",
+        );
+    }
+    Some(Protocols {
+        http1: named.contains(&false),
+        http2: named.contains(&true),
+    })
 }
 
 fn read_limits(section: &mut Section<'_>) -> Option<ListenerLimits> {
@@ -61,6 +84,7 @@ fn read_limits(section: &mut Section<'_>) -> Option<ListenerLimits> {
         idle_timeout: section.default("idle-timeout", default.idle_timeout, positive_duration),
         body_size: section.default("body-size", default.body_size, size_or_none),
         body_timeout: section.default("body-timeout", default.body_timeout, positive_duration),
+        streams: section.default("streams", default.streams, integer(1..=10_000)),
     })
 }
 

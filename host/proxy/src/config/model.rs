@@ -105,10 +105,21 @@ pub struct Listener {
     pub name: Arc<str>,
     /// `bind`: address and port, `0.0.0.0:9222`, `[::]:80`; port 0 lets the kernel choose.
     pub bind: SocketAddr,
+    /// `protocols`: what clients may speak. Default `["http/1.1"]`.
+    pub protocols: Protocols,
     /// `limits`
     pub limits: ListenerLimits,
     /// Where `bind` stands in the file, for the message when the address cannot be bound.
     pub bind_location: Location,
+}
+
+/// `protocols`: at least one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Protocols {
+    /// `"http/1.1"`
+    pub http1: bool,
+    /// `"h2"`: HTTP/2, without TLS by prior knowledge.
+    pub http2: bool,
 }
 
 /// `[listener.limits]`: what one client may ask for.
@@ -128,6 +139,9 @@ pub struct ListenerLimits {
     pub body_size: Option<u64>,
     /// `body-timeout`: how long a body, either way, may stay without a byte moving. Default `60s`.
     pub body_timeout: Duration,
+    /// `streams`: of one connection of HTTP/2, open at once. Default 100, the least that RFC 9113 §6.5.2 recommends; as
+    /// many as a browser needs. Each holds an exchange.
+    pub streams: u32,
 }
 
 /// `[[route]]`

@@ -1,0 +1,213 @@
+//! What a connection is doing, and since when.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use crate::config::ListenerLimits;
+use crate::framing::Asked;
+
+/// What a connection is doing, and since when. Shared with its exchanges, which may end on their own. Only one thread
+/// ever writes to it; the atomics are there because hyper wants a connection to be `Send`.
+#[derive(Debug)]
+pub(crate) struct Activity {
+    base: Instant,
+    /// Milliseconds since `base`, shifted left by two, and a state in the low bits.
+    state: AtomicU64,
+    /// Exchanges under way.
+    open: AtomicUsize,
+    /// Of HTTP/2: milliseconds since `base`, and one more, at which a head began that is not whole; 0 without one.
+    partial_head: AtomicU64,
+    /// Where a request for another protocol stands.
+    protocol: AtomicU8,
+}
+
+/// An exchange under way. Dropped, it has ended.
+#[derive(Debug)]
+pub(crate) struct Busy(Arc<Activity>);
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.exchange_ended();
+    }
+}
+
+/// None was asked for, or none that was granted: HTTP goes on.
+const PROTOCOL_REFUSED: u8 = 0;
+/// Asked for, and nothing came behind the request.
+const PROTOCOL_ASKED: u8 = 1;
+/// Asked for, and the client went on sending.
+const PROTOCOL_SENT: u8 = 2;
+
+/// Part of a request's head has come, or the connection is new.
+const HEAD: u64 = 0;
+/// An exchange is under way.
+const BUSY: u64 = 1;
+/// Kept alive, waiting for the next request.
+const IDLE: u64 = 2;
+
+/// Whether a connection's time for what it does is over.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Overdue {
+    No {
+        look_again: Duration,
+    },
+    /// No request for too long.
+    Idle,
+    /// A head that does not come to its end.
+    Head,
+}
+
+impl Activity {
+    pub(super) fn new() -> Self {
+        Self {
+            base: Instant::now(),
+            state: AtomicU64::new(HEAD),
+            open: AtomicUsize::new(0),
+            partial_head: AtomicU64::new(0),
+            protocol: AtomicU8::new(PROTOCOL_REFUSED),
+        }
+    }
+
+    fn now(&self) -> u64 {
+        u64::try_from(self.base.elapsed().as_millis()).unwrap_or(u64::MAX >> 2)
+    }
+
+    fn set(&self, state: u64) {
+        self.state.store(self.now() << 2 | state, Ordering::Relaxed);
+    }
+
+    /// An exchange begins.
+    pub(super) fn begin(self: &Arc<Self>) -> Busy {
+        // One thread writes, so that no locked instruction is needed.
+        let open = self.open.load(Ordering::Relaxed);
+        self.open.store(open + 1, Ordering::Relaxed);
+        // Nothing is overdue during an exchange, so its time does not matter.
+        self.state.store(BUSY, Ordering::Relaxed);
+        Busy(self.clone())
+    }
+
+    fn exchange_ended(&self) {
+        let open = self.open.load(Ordering::Relaxed) - 1;
+        self.open.store(open, Ordering::Relaxed);
+        if open == 0 {
+            self.set(IDLE);
+        }
+    }
+
+    /// Bytes of HTTP/1 came.
+    pub(super) fn bytes_came(&self) {
+        if self.state.load(Ordering::Relaxed) & 3 == IDLE {
+            self.set(HEAD);
+        }
+    }
+
+    /// The client of HTTP/2 has said who it is, so that it waits for nothing but its own next request.
+    pub(super) fn settled(&self) {
+        if self.state.load(Ordering::Relaxed) & 3 == HEAD {
+            self.set(IDLE);
+        }
+    }
+
+    /// Whether a head of HTTP/2 has begun and is not whole.
+    pub(super) fn set_partial_head(&self, is_partial: bool) {
+        let was_partial = self.partial_head.load(Ordering::Relaxed) != 0;
+        if is_partial != was_partial {
+            let since = if is_partial { self.now() + 1 } else { 0 };
+            self.partial_head.store(since, Ordering::Relaxed);
+        }
+    }
+
+    pub(super) fn protocol_asked(&self, asked: Asked) {
+        let protocol = if asked.more {
+            PROTOCOL_SENT
+        } else {
+            PROTOCOL_ASKED
+        };
+        self.protocol.store(protocol, Ordering::Relaxed);
+    }
+
+    pub(super) fn protocol_is_refused(&self) -> bool {
+        self.protocol.load(Ordering::Relaxed) == PROTOCOL_REFUSED
+    }
+
+    /// What comes from now on is HTTP. Whether the client has sent of the other protocol already.
+    pub(super) fn refuse_protocol(&self) -> bool {
+        self.protocol.swap(PROTOCOL_REFUSED, Ordering::Relaxed) == PROTOCOL_SENT
+    }
+
+    /// `stopping`: no further request is wanted.
+    pub(super) fn overdue(&self, limits: &ListenerLimits, stopping: bool) -> Overdue {
+        let elapsed = self.base.elapsed();
+        let left = |since: u64, limit: Duration| {
+            let since = elapsed.saturating_sub(Duration::from_millis(since));
+            limit.checked_sub(since).filter(|left| !left.is_zero())
+        };
+        let head = |since| {
+            left(since, limits.header_timeout)
+                .map_or(Overdue::Head, |look_again| Overdue::No { look_again })
+        };
+        if let Some(since) = self.partial_head.load(Ordering::Relaxed).checked_sub(1) {
+            return head(since);
+        }
+        let idle = match stopping {
+            true => limits.idle_timeout.min(limits.header_timeout),
+            false => limits.idle_timeout,
+        };
+        let state = self.state.load(Ordering::Relaxed);
+        match state & 3 {
+            HEAD => head(state >> 2),
+            IDLE => left(state >> 2, idle).map_or(Overdue::Idle, |look_again| {
+                // The next head may begin any moment and is to be looked at in time.
+                Overdue::No {
+                    look_again: look_again.min(limits.header_timeout),
+                }
+            }),
+            _ => Overdue::No {
+                look_again: limits.header_timeout,
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn limits() -> ListenerLimits {
+        ListenerLimits {
+            header_timeout: Duration::ZERO,
+            idle_timeout: Duration::ZERO,
+            ..ListenerLimits::default()
+        }
+    }
+
+    #[test]
+    fn nothing_is_overdue_until_the_last_of_several_exchanges_has_ended() {
+        let activity = Arc::new(Activity::new());
+        assert_eq!(activity.overdue(&limits(), false), Overdue::Head);
+        let (first, second) = (activity.begin(), activity.begin());
+        drop(first);
+        let look_again = Duration::ZERO;
+        assert_eq!(
+            activity.overdue(&limits(), false),
+            Overdue::No { look_again }
+        );
+        drop(second);
+        assert_eq!(activity.overdue(&limits(), false), Overdue::Idle);
+    }
+
+    #[test]
+    fn a_head_of_http2_that_stops_is_overdue_also_while_exchanges_are_under_way() {
+        let activity = Arc::new(Activity::new());
+        let _busy = activity.begin();
+        activity.set_partial_head(true);
+        assert_eq!(activity.overdue(&limits(), false), Overdue::Head);
+        activity.set_partial_head(false);
+        let look_again = Duration::ZERO;
+        assert_eq!(
+            activity.overdue(&limits(), false),
+            Overdue::No { look_again }
+        );
+    }
+}

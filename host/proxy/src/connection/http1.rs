@@ -1,0 +1,61 @@
+//! HTTP/1.1 on a connection.
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use http::{HeaderValue, Request, StatusCode, header};
+use hyper::body::Incoming;
+use hyper::server::conn::http1::{self, UpgradeableConnection};
+use hyper::service::{HttpService, service_fn};
+use hyper_util::rt::TokioIo;
+
+use super::activity::Activity;
+use super::stream::{Stream, Tracked};
+use super::{Driven, Served};
+use crate::access::Accounted;
+use crate::exchange;
+
+pub(super) async fn serve(served: Served, stream: Stream) {
+    let activity = Arc::new(Activity::new());
+    let limits = served.limits();
+    let service = service_fn(|request: Request<Incoming>| {
+        let (context, peer) = (served.listener.context(), served.peer.clone());
+        let (activity, busy) = (activity.clone(), activity.begin());
+        let asks_for_protocol = request.headers().contains_key(header::UPGRADE);
+        async move {
+            let mut response = exchange::serve(context, peer, request, busy).await;
+            let refused = response.status() != StatusCode::SWITCHING_PROTOCOLS;
+            if asks_for_protocol && refused && activity.refuse_protocol() {
+                // Whatever it is that came behind the request, it is not read as HTTP.
+                let close = HeaderValue::from_static("close");
+                response.headers_mut().insert(header::CONNECTION, close);
+            }
+            Ok::<_, Infallible>(response)
+        }
+    });
+    let tracked = Tracked::http1(stream, activity.clone(), served.permit);
+    let connection = http1::Builder::new()
+        .max_headers(limits.header_count)
+        .max_header_size(limits.header_size)
+        .serve_connection(TokioIo::new(tracked), service)
+        .with_upgrades();
+    let connection = std::pin::pin!(connection);
+    super::drive(
+        connection,
+        &activity,
+        &limits,
+        &served.listener,
+        std::future::pending(),
+    )
+    .await;
+}
+
+impl<S> Driven for UpgradeableConnection<TokioIo<Tracked>, S>
+where
+    S: HttpService<Incoming, ResBody = Accounted, Error = Infallible>,
+{
+    fn graceful_shutdown(self: Pin<&mut Self>) {
+        self.graceful_shutdown();
+    }
+}

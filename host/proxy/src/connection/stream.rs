@@ -1,0 +1,208 @@
+//! A client's socket as HTTP sees it: with or without TLS, its bytes followed on their way in.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::activity::Activity;
+use super::frames::Frames;
+use crate::framing::Framing;
+
+/// What HTTP is spoken over.
+#[derive(Debug)]
+pub(crate) enum Stream {
+    Tcp(TcpStream),
+}
+
+/// The same call on whichever it is.
+macro_rules! on_stream {
+    ($this:expr, $stream:ident => $call:expr) => {
+        match $this.get_mut() {
+            Self::Tcp($stream) => {
+                let $stream = Pin::new($stream);
+                $call
+            }
+        }
+    };
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        on_stream!(self, stream => stream.poll_read(cx, buffer))
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        on_stream!(self, stream => stream.poll_write(cx, bytes))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        on_stream!(self, stream => stream.poll_flush(cx))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        on_stream!(self, stream => stream.poll_shutdown(cx))
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        pieces: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        on_stream!(self, stream => stream.poll_write_vectored(cx, pieces))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        match self {
+            Self::Tcp(stream) => stream.is_write_vectored(),
+        }
+    }
+}
+
+/// A client's stream that notes when bytes come, spoils what has two readings, and ends at a flood.
+#[derive(Debug)]
+pub(crate) struct Tracked {
+    stream: Stream,
+    activity: Arc<Activity>,
+    protocol: Protocol,
+    /// One of the listener's `limits.connections`, which an upgraded connection keeps.
+    permit: OwnedSemaphorePermit,
+}
+
+#[derive(Debug)]
+enum Protocol {
+    Http1(Framing),
+    Http2(Frames),
+}
+
+impl Tracked {
+    pub(super) fn http1(
+        stream: Stream,
+        activity: Arc<Activity>,
+        permit: OwnedSemaphorePermit,
+    ) -> Self {
+        Self {
+            stream,
+            activity,
+            protocol: Protocol::Http1(Framing::default()),
+            permit,
+        }
+    }
+
+    pub(super) fn http2(
+        stream: Stream,
+        activity: Arc<Activity>,
+        permit: OwnedSemaphorePermit,
+    ) -> Self {
+        Self {
+            stream,
+            activity,
+            protocol: Protocol::Http2(Frames::new()),
+            permit,
+        }
+    }
+
+    pub(crate) fn into_parts(self) -> (Stream, OwnedSemaphorePermit) {
+        (self.stream, self.permit)
+    }
+
+    fn follow(&mut self, came: &mut [u8]) -> io::Result<()> {
+        match &mut self.protocol {
+            Protocol::Http1(framing) => {
+                self.activity.bytes_came();
+                if framing.asked().is_some() && self.activity.protocol_is_refused() {
+                    framing.go_on();
+                }
+                if let Err(refusal) = framing.follow(came) {
+                    tracing::debug!(%refusal, "a client's message is refused");
+                }
+                if let Some(asked) = framing.asked() {
+                    self.activity.protocol_asked(asked);
+                }
+            }
+            Protocol::Http2(frames) => {
+                frames.follow(came).map_err(io::Error::other)?;
+                if frames.is_settled() {
+                    self.activity.settled();
+                }
+                self.activity.set_partial_head(frames.is_in_block());
+            }
+        }
+        Ok(())
+    }
+
+    fn wrote(&mut self, written: &Poll<io::Result<usize>>) {
+        if let (Protocol::Http2(frames), Poll::Ready(Ok(bytes))) = (&mut self.protocol, written) {
+            frames.wrote(*bytes);
+        }
+    }
+}
+
+impl AsyncRead for Tracked {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if let Protocol::Http1(framing) = &self.protocol
+            && let Some(refusal) = framing.refused()
+        {
+            return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, refusal)));
+        }
+        let before = buffer.filled().len();
+        let polled = Pin::new(&mut self.stream).poll_read(cx, buffer);
+        let came = &mut buffer.filled_mut()[before..];
+        if !came.is_empty() {
+            self.follow(came)?;
+        }
+        polled
+    }
+}
+
+impl AsyncWrite for Tracked {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        self.wrote(&written);
+        written
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        pieces: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, pieces);
+        self.wrote(&written);
+        written
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+}
