@@ -58,6 +58,7 @@ mod wasi_grant;
 mod wasi_http_limits;
 
 mod http_shape;
+mod matching;
 pub mod shape;
 
 mod section;
@@ -85,6 +86,8 @@ pub use authorities::Authorities;
 pub use content::{Change, Contents, Part};
 pub use document::Document;
 pub use location::Location;
+pub(crate) use matching::first_segment;
+pub use matching::{Condition, Conditions, PathPattern, ValueMatch};
 pub use model::*;
 pub use plugin::read_config;
 pub use problem::{Problem, Problems, Severity};

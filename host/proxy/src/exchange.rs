@@ -6,7 +6,7 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Version, header};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Version, header, request};
 use hyper::Request;
 use hyper::body::Incoming;
 use witgate_runtime::{Exchange, HeadLimits};
@@ -18,9 +18,11 @@ use crate::completion::{Kept, Parked};
 use crate::config::{Destination, Websocket};
 use crate::connection::{self, Busy, Context, Peer};
 use crate::failure::{Failure, Side};
-use crate::head::{self, remove_hop_by_hop};
+use crate::head::{self, Received, remove_hop_by_hop};
 use crate::messages::{self, MessageChain};
+use crate::path;
 use crate::reply;
+use crate::router::Asked;
 use crate::standard;
 use crate::trailers;
 use crate::tunnel::{self, Granted};
@@ -109,17 +111,12 @@ async fn live(
     }
 
     // The route, by what the head says now.
-    let (authority, path) = (&received.authority, parts.uri.path());
-    let found = worker.router().find(
-        context.listener,
-        authority,
-        path,
-        &parts.method,
-        &parts.headers,
-    );
-    let Some(route) = found.map(|index| worker.route(index)) else {
-        worker.discard(body);
-        return Err(Failure::client(StatusCode::NOT_FOUND, "no route matches"));
+    let route = match route_of(context, &received, &parts) {
+        Ok(route) => route,
+        Err(failure) => {
+            worker.discard(body);
+            return Err(failure);
+        }
     };
     entry.route = route.name.clone();
     entry.counts = route.counts.clone();
@@ -164,6 +161,39 @@ async fn live(
     }
     entry.keep(exchange);
     response
+}
+
+/// The route that a request takes, if there is no doubt about it: a path that an upstream may read as that of another
+/// route, or of none, would get past what stands before the other.
+fn route_of<'a>(
+    context: &'a Context,
+    received: &Received,
+    parts: &request::Parts,
+) -> Result<&'a WorkerRoute, Failure> {
+    let worker = &context.worker;
+    let asked = Asked {
+        path: parts.uri.path(),
+        query: parts.uri.query().unwrap_or_default(),
+        method: &parts.method,
+        headers: &parts.headers,
+    };
+    let find = |path: &str| {
+        let asked = Asked { path, ..asked };
+        worker
+            .router()
+            .find(context.listener, &received.authority, asked)
+    };
+    let Some(found) = find(asked.path) else {
+        return Err(Failure::client(StatusCode::NOT_FOUND, "no route matches"));
+    };
+    if received.has_other_readings
+        && path::other_readings(asked.path).any(|other| find(&other) != Some(found))
+    {
+        return Err(Failure::bad_request(
+            "servers differ in how they read the path, and so does the route that it takes",
+        ));
+    }
+    Ok(worker.route(found))
 }
 
 /// The chain forward, what it leads to, and the chain back. A middleware divides the chain: what is behind it, it calls

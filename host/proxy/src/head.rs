@@ -4,13 +4,14 @@ use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use http::uri::{PathAndQuery, Uri};
+use http::uri::{PathAndQuery, Scheme as UriScheme, Uri};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, header, request};
 use ipnet::IpNet;
 use witgate_runtime::{Facts, Scheme, is_authority};
 
 use crate::connection::Peer;
 use crate::failure::Failure;
+use crate::path;
 use crate::trailers;
 
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -37,6 +38,8 @@ pub(crate) struct Received {
     /// Host and optional port; empty in HTTP/1.0 without `Host`.
     pub(crate) authority: Arc<str>,
     pub(crate) path_with_query: Arc<str>,
+    /// Servers differ in how they read the path.
+    pub(crate) has_other_readings: bool,
     pub(crate) id: Arc<str>,
     /// Protocol that the client wants to upgrade to, lower case.
     pub(crate) upgrade: Option<Arc<str>>,
@@ -60,7 +63,7 @@ pub(crate) fn receive(
         .iter()
         .any(|net| net.contains(&peer.address.ip()));
     let sent_authority = authority(parts)?;
-    let path_with_query: Arc<str> = normalise_path(parts)?;
+    let (path_with_query, has_other_readings) = normalise_target(parts)?;
     let upgrade = upgrade(parts);
     trailers::note_taken(parts);
     trailers::remove_all_but_announcement(&mut parts.headers);
@@ -83,6 +86,7 @@ pub(crate) fn receive(
         scheme,
         authority,
         path_with_query,
+        has_other_readings,
         id,
         upgrade,
     })
@@ -172,88 +176,39 @@ fn authority(parts: &mut request::Parts) -> Result<Arc<str>, Failure> {
     Ok(authority)
 }
 
-/// Brings the target into origin form, with its dot segments resolved and unreserved characters decoded (RFC 3986
-/// §6.2.2), so that one resource has one spelling before anything is decided by its path. Returns the target as
-/// the client sent it.
-fn normalise_path(parts: &mut request::Parts) -> Result<Arc<str>, Failure> {
-    let sent: Arc<str> = parts
-        .uri
-        .path_and_query()
-        .map_or("/", PathAndQuery::as_str)
-        .into();
-    let (path, query) = match sent.split_once('?') {
-        Some((path, query)) => (path, Some(query)),
-        None => (&*sent, None),
+/// Brings the target into origin form and its path into its normal form, so that one resource has one spelling before
+/// anything is decided by its path. Returns the target as the client sent it, and whether servers differ in how they
+/// read the path.
+fn normalise_target(parts: &mut request::Parts) -> Result<(Arc<str>, bool), Failure> {
+    let sent: Arc<str> = match parts.uri.path_and_query() {
+        Some(target) => target.as_str().into(),
+        None if parts.uri.scheme().is_some() => "/".into(),
+        None => return Err(Failure::bad_request("a host and port are no path")),
     };
-    let absolute = parts.uri.authority().is_some();
-    if !absolute && !needs_normalising(path) {
-        return Ok(sent);
+    if parts.uri.path() == "*" {
+        return match parts.method == Method::OPTIONS {
+            true => Ok((sent, false)),
+            false => Err(Failure::bad_request("`*` is no path")),
+        };
     }
-    let path = remove_dot_segments(&decode_unreserved(path)?);
-    let target = match query {
+    let look = path::look(parts.uri.path());
+    let absolute = match parts.uri.scheme() {
+        Some(scheme) if *scheme == UriScheme::HTTP || *scheme == UriScheme::HTTPS => true,
+        Some(_) => return Err(Failure::bad_request("the target is of another scheme")),
+        None => false,
+    };
+    if !absolute && !look.normalise {
+        return Ok((sent, look.readings));
+    }
+    let path = path::normal(parts.uri.path()).map_err(Failure::bad_request)?;
+    let readings = path::has_other_readings(&path);
+    let target = match parts.uri.query() {
         Some(query) => format!("{path}?{query}"),
         None => path,
     };
     parts.uri =
         Uri::try_from(target).map_err(|_| Failure::bad_request("the path is no URI path"))?;
-    Ok(sent)
-}
-
-fn needs_normalising(path: &str) -> bool {
-    path.contains('%') || path.contains("/.")
-}
-
-/// `%41` → `A`, `%2e` → `.`; everything else keeps its percent sign. A NUL or a broken escape has no reading.
-fn decode_unreserved(path: &str) -> Result<String, Failure> {
-    let bytes = path.as_bytes();
-    let mut out = String::with_capacity(path.len());
-    let mut rest = 0;
-    while let Some(at) = bytes[rest..]
-        .iter()
-        .position(|b| *b == b'%')
-        .map(|n| rest + n)
-    {
-        out.push_str(&path[rest..at]);
-        let escape = path
-            .get(at + 1..at + 3)
-            .filter(|hex| hex.bytes().all(|b| b.is_ascii_hexdigit()))
-            .and_then(|hex| u8::from_str_radix(hex, 16).ok());
-        match escape {
-            None | Some(0) => {
-                return Err(Failure::bad_request(
-                    "the path has a broken or forbidden percent escape",
-                ));
-            }
-            Some(byte) if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) => {
-                out.push(char::from(byte))
-            }
-            Some(byte) => write!(out, "%{byte:02X}").expect("a String takes everything"),
-        }
-        rest = at + 3;
-    }
-    out.push_str(&path[rest..]);
-    Ok(out)
-}
-
-/// RFC 3986 §5.2.4, for an absolute path.
-fn remove_dot_segments(path: &str) -> String {
-    let mut segments: Vec<&str> = Vec::new();
-    let mut parts = path.split('/').skip(1).peekable();
-    while let Some(segment) = parts.next() {
-        let last = parts.peek().is_none();
-        match segment {
-            "." => {}
-            ".." => drop(segments.pop()),
-            other => {
-                segments.push(other);
-                continue;
-            }
-        }
-        if last {
-            segments.push("");
-        }
-    }
-    format!("/{}", segments.join("/"))
+    Ok((sent, readings))
 }
 
 /// `h2c` is none: it would move the connection out of the reach of routes and plugins (RFC 9113 §3.1 withdrew it).
@@ -396,27 +351,45 @@ mod tests {
     }
 
     #[test]
-    fn a_path_has_one_spelling() {
-        for (sent, normal) in [
-            ("/a/b", "/a/b"),
-            ("/a/../b", "/b"),
-            ("/a/%2e%2E/b", "/b"),
-            ("/%61pi/./snapshot?x=%2e%2e", "/api/snapshot?x=%2e%2e"),
-            ("/../../etc", "/etc"),
-            ("/a/..", "/"),
-            ("/a/.", "/a/"),
-            ("/a%2fb%20c", "/a%2Fb%20c"),
-            ("//a", "//a"),
-            ("/.well-known/x", "/.well-known/x"),
+    fn a_target_has_one_form() {
+        for (sent, normal, readings) in [
+            ("/a/b", "/a/b", false),
+            (
+                "/%61pi/./snapshot?x=%2e%2e",
+                "/api/snapshot?x=%2e%2e",
+                false,
+            ),
+            ("//a?b=//", "//a?b=//", true),
+            ("/a?b=;%2F", "/a?b=;%2F", false),
+            ("/a%2fb", "/a%2Fb", true),
+            ("/a/%2e%2e//b;c", "//b;c", true),
+            ("http://h", "/", false),
+            ("http://h?x=1", "/?x=1", false),
+            ("HTTP://h/a/../b?c", "/b?c", false),
+            ("https://h//a", "//a", true),
         ] {
             let mut parts = parts(sent, &[("host", "h")]);
-            receive_from(&mut parts, false).expect(sent);
+            let received = receive_from(&mut parts, false).expect(sent);
             assert_eq!(parts.uri.to_string(), normal, "{sent}");
+            assert_eq!(received.has_other_readings, readings, "{sent}");
         }
-        for broken in ["/%", "/%4", "/%zz", "/a%00b"] {
+        for broken in [
+            "/%",
+            "/a%00b",
+            "/a\\b",
+            "*",
+            "h:80",
+            "h",
+            "ftp://h/a",
+            "http://h/\\",
+        ] {
             let mut parts = parts(broken, &[("host", "h")]);
             assert!(receive_from(&mut parts, false).is_err(), "{broken}");
         }
+        let mut options = parts("*", &[("host", "h")]);
+        options.method = Method::OPTIONS;
+        receive_from(&mut options, false).expect("OPTIONS may ask for the server as a whole");
+        assert_eq!(options.uri.path(), "*");
     }
 
     #[test]

@@ -33,6 +33,7 @@ mod seldom;
 mod exchange;
 
 mod head;
+mod path;
 
 mod router;
 

@@ -9,12 +9,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderName, HeaderValue, Method, StatusCode};
+use http::{HeaderName, HeaderValue, StatusCode};
 use ipnet::IpNet;
 use witgate_runtime::{Isolation, Origin, WasiDirectory};
 
 use super::shape::Located;
-use super::{Authorities, Contents, Location, Upstream};
+use super::{Authorities, Conditions, Contents, Location, PathPattern, Upstream};
 
 /// A whole configuration file, without the parts that other crates own (`[chrome]`).
 #[derive(Debug, Clone)]
@@ -153,12 +153,11 @@ pub struct Route {
     pub listener: usize,
     /// `host`: names the client may have used, without port, lower case. Empty: any.
     pub hosts: Vec<HostPattern>,
-    /// `path`: `/exact`, or `/prefix/*` which matches `/prefix`, `/prefix/` and all below. Default `/*`.
+    /// `path`: `/exact`, or `/prefix/*` which matches `/prefix`, `/prefix/` and all below; either may hold
+    /// `{placeholders}`. Default `/*`.
     pub path: PathPattern,
-    /// `methods`. Empty: any.
-    pub methods: Vec<Method>,
-    /// `headers`: fields that must be there with exactly this value; one name several times with each of them.
-    pub headers: Vec<(HeaderName, HeaderValue)>,
+    /// `methods`, `headers` and `query`
+    pub conditions: Conditions,
     /// `strip-prefix`: taken off the path before any plugin sees it. Every path that the route matches starts with
     /// it, at the boundary of a segment: `/api` for `path = "/api/*"` or `"/api/v1/*"`.
     pub strip_prefix: Option<Arc<str>>,
@@ -204,13 +203,13 @@ pub enum HostPattern {
     Below(Box<str>),
 }
 
-/// `path`
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum PathPattern {
-    /// `/json/version`
-    Exact(Box<str>),
-    /// `/json/*` holds `/json`; `/*` holds the empty string.
-    Prefix(Box<str>),
+impl fmt::Display for HostPattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exact(name) => f.write_str(name),
+            Self::Below(suffix) => write!(f, "*{suffix}"),
+        }
+    }
 }
 
 /// Where a route ends.

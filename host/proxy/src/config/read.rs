@@ -172,6 +172,7 @@ fn read_routes(root: &mut Section<'_>, names: &Names) -> Vec<route::Read> {
     );
     route_check::unique_names(root.reader(), "route", route_names.iter());
     route_check::conflicts(root.reader(), &routes);
+    route_check::unreachable(root.reader(), &routes);
     routes
 }
 
@@ -179,7 +180,8 @@ fn read_routes(root: &mut Section<'_>, names: &Names) -> Vec<route::Read> {
 mod tests {
     use http::StatusCode;
 
-    use super::super::model::{CodeCache, Destination, HostPattern, PathPattern};
+    use super::super::PathPattern;
+    use super::super::model::{CodeCache, Destination, HostPattern};
     use super::super::shape;
     use super::*;
 
@@ -275,7 +277,7 @@ mod tests {
             HostPattern::Below(".example.org".into()),
         ];
         assert_eq!(cdp.hosts, hosts);
-        assert_eq!(cdp.path, PathPattern::Prefix("/json".into()));
+        assert_eq!(cdp.path, PathPattern::prefix("/json"));
         assert_eq!(cdp.strip_prefix.as_deref(), Some("/json"));
         assert_eq!(cdp.plugins, ["close", "token"].map(Arc::<str>::from));
         assert!(matches!(&cdp.destination, Destination::Upstream(name) if &**name == "chromium"));

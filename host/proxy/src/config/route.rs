@@ -7,8 +7,11 @@ use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{HeaderValue, StatusCode};
 
-use super::http_shape::{headers, host, method, path_pattern, prefix, reply_headers};
-use super::model::{Destination, FixedReply, PathPattern, Route, RouteLimits, Websocket};
+use super::http_shape::{
+    header_conditions, host, method, path_pattern, prefix, query_conditions, reply_headers,
+};
+use super::matching::{Conditions, PathPattern};
+use super::model::{Destination, FixedReply, Route, RouteLimits, Websocket};
 use super::shape::{Located, duration, integer, list, located, name, one_or_many, string, table};
 use super::suggest::{did_you_mean, enumerate};
 use super::{Item, Location, Problem, Section};
@@ -42,9 +45,13 @@ pub(super) fn read(section: &mut Section<'_>, names: &Names, position: usize) ->
         });
     let listener = read_listener(section, names);
     let hosts = section.default("host", Vec::new(), one_or_many(host));
-    let path = section.optional("path", located(path_pattern));
-    let methods = section.default("methods", Vec::new(), list(method));
-    let headers = section.default("headers", Vec::new(), headers);
+    let given = section.item("path");
+    let path = given.as_ref().and_then(located(path_pattern));
+    let conditions = Conditions {
+        methods: section.default("methods", Vec::new(), list(method)),
+        headers: section.default("headers", Vec::new(), header_conditions),
+        query: section.default("query", Vec::new(), query_conditions),
+    };
     let strip_prefix = read_strip_prefix(section, path.as_ref());
     let plugins = read_plugins(section, names);
     let destination = read_destination(section, names, plugins.is_some());
@@ -55,14 +62,18 @@ pub(super) fn read(section: &mut Section<'_>, names: &Names, position: usize) ->
         Some(path) => path.location.clone(),
         None => section.location(),
     };
+    // One that cannot be read matches nothing, rather than everything.
+    let path_value = match (given, path) {
+        (None, _) => PathPattern::prefix(""),
+        (Some(_), path) => path?.value,
+    };
     Some(Read {
         route: Route {
             name: name.value.as_str().into(),
             listener: listener?,
             hosts,
-            path: path.map_or(PathPattern::Prefix("".into()), |path| path.value),
-            methods,
-            headers,
+            path: path_value,
+            conditions,
             strip_prefix,
             plugins,
             plugin_locations,
@@ -130,10 +141,7 @@ fn read_strip_prefix(
 ) -> Option<Arc<str>> {
     let item = section.item("strip-prefix")?;
     let stripped = prefix(&item)?;
-    let fixed: &str = match path.map(|path| &path.value) {
-        Some(PathPattern::Exact(fixed) | PathPattern::Prefix(fixed)) => fixed,
-        None => "",
-    };
+    let fixed = path.map_or("", |path| &*path.value.head);
     let fits = fixed
         .strip_prefix(stripped.as_str())
         .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));

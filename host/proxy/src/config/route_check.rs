@@ -1,11 +1,13 @@
 //! What can only be said of routes when all of them are known.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use http::Method;
 
-use super::model::{Config, Destination, HostPattern, PathPattern, Route, RouteLimits};
+use super::matching::{Shape, Wanted};
+use super::model::{Config, Destination, HostPattern, Route, RouteLimits};
 use super::route::Read;
 use super::shape::Located;
 use super::{Location, Problem, Reader};
@@ -49,7 +51,7 @@ pub(super) fn conflicts(reader: &Reader<'_>, routes: &[Read]) {
         reader.report(
             Problem::error(later.match_location.clone(), &later.path, message)
                 .with_help(
-                    "change `host`, `path`, `methods` or `headers` of one of them, or remove it",
+                    "change `host`, `path`, `methods`, `headers` or `query` of one of them, or remove it",
                 )
                 .with_related(earlier.match_location.clone(), "the earlier route"),
         );
@@ -60,23 +62,98 @@ pub(super) fn conflicts(reader: &Reader<'_>, routes: &[Read]) {
 type MatchKey<'r> = (
     usize,
     BTreeSet<&'r HostPattern>,
-    &'r PathPattern,
+    Shape<'r>,
     BTreeSet<&'r str>,
-    BTreeSet<(&'r str, &'r [u8])>,
+    BTreeSet<(&'r str, Wanted<'r>)>,
+    BTreeSet<(&'r str, Wanted<'r>)>,
 );
 
 fn match_key(route: &Route) -> MatchKey<'_> {
+    let conditions = &route.conditions;
+    let headers = conditions.headers.iter();
+    let query = conditions.query.iter();
     (
         route.listener,
         route.hosts.iter().collect(),
-        &route.path,
-        route.methods.iter().map(Method::as_str).collect(),
-        route
-            .headers
-            .iter()
-            .map(|(name, value)| (name.as_str(), value.as_bytes()))
+        route.path.shape(),
+        conditions.methods.iter().map(Method::as_str).collect(),
+        headers
+            .map(|one| (one.name.as_str(), one.value.wanted()))
             .collect(),
+        query.map(|one| (&*one.name, one.value.wanted())).collect(),
     )
+}
+
+/// The routes of a listener that are told apart by their conditions alone.
+type Group<'r> = (usize, Option<&'r HostPattern>, Shape<'r>);
+
+/// Warns of each route that others leave no request to, for some of its hosts or for all.
+pub(super) fn unreachable(reader: &Reader<'_>, routes: &[Read]) {
+    let mut groups: BTreeMap<Group<'_>, Vec<&Read>> = BTreeMap::new();
+    for read in routes {
+        for group in groups_of(&read.route) {
+            groups.entry(group).or_default().push(read);
+        }
+    }
+    for group in groups.values_mut() {
+        // Stable, so that what stands first in the file stays first.
+        group.sort_by_key(|read| Reverse(read.route.conditions.rank()));
+    }
+    for read in routes {
+        let of_route = groups_of(&read.route);
+        let taken: Vec<_> = (of_route.iter())
+            .filter_map(|group| Some((group.1, taker(&groups[group], read)?)))
+            .collect();
+        if let Some((host, taker)) = taken.first() {
+            report_taken(
+                reader,
+                read,
+                taker,
+                host.filter(|_| taken.len() < of_route.len()),
+            );
+        }
+    }
+}
+
+fn groups_of(route: &Route) -> Vec<Group<'_>> {
+    let group = |host| (route.listener, host, route.path.shape());
+    match route.hosts.is_empty() {
+        true => vec![group(None)],
+        false => {
+            let hosts: BTreeSet<_> = route.hosts.iter().collect();
+            hosts.into_iter().map(|host| group(Some(host))).collect()
+        }
+    }
+}
+
+/// The route that takes all that this one asks for, among those that are asked first.
+fn taker<'r>(group: &[&'r Read], read: &Read) -> Option<&'r Read> {
+    let mut before = group
+        .iter()
+        .take_while(|other| !std::ptr::eq(**other, read));
+    let conditions = &read.route.conditions;
+    let found = before.find(|other| other.route.conditions.follow_from(conditions))?;
+    // Of routes that are the same in all, it was said already.
+    (match_key(&found.route) != match_key(&read.route)).then_some(*found)
+}
+
+fn report_taken(reader: &Reader<'_>, read: &Read, taker: &Read, host: Option<&HostPattern>) {
+    let (name, taker_name) = (&read.name.value, &taker.name.value);
+    let message = match host {
+        Some(host) => {
+            format!(
+                "route `{name}` is never reached for host {host}: route `{taker_name}` takes what it asks for"
+            )
+        }
+        None => {
+            format!("route `{name}` is never reached: route `{taker_name}` takes what it asks for")
+        }
+    };
+    reader.report(
+        Problem::warning(read.match_location.clone(), &read.path, message)
+            .with_help("ask for more in it, or for less in the other, or remove it")
+            .with_related(taker.match_location.clone(), "the route that comes first"),
+    );
 }
 
 /// Warns of what is declared and never used. Only for a configuration without errors: before that, a reference with a
