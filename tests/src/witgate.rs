@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -60,6 +61,15 @@ impl Setup {
         fs::create_dir_all(parent).expect("the test's directory can be written");
         fs::write(&path, content).expect("the test's directory can be written");
         self
+    }
+
+    /// As [`file`](Self::file), for nobody else to read.
+    #[must_use]
+    pub fn secret(self, name: &str, content: impl AsRef<[u8]>) -> Self {
+        let path = self.path().join(name);
+        let this = self.file(name, content);
+        fs::set_permissions(path, fs::Permissions::from_mode(0o600)).expect("it is ours");
+        this
     }
 
     /// Sets a variable of the environment.

@@ -53,6 +53,7 @@ mod metrics_grant;
 mod plugin;
 mod secrets_grant;
 mod server;
+mod tls;
 mod upstream;
 mod wasi_grant;
 mod wasi_http_limits;

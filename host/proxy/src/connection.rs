@@ -6,6 +6,8 @@ mod http1;
 mod http2;
 mod http2_head;
 mod peek;
+mod secure;
+mod socket;
 mod stream;
 
 use std::future::{Future, poll_fn};
@@ -16,19 +18,20 @@ use std::sync::Arc;
 use std::task::Poll;
 
 use http::HeaderValue;
-use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::coop::unconstrained;
-use tokio::time::timeout;
+use witgate_runtime::Scheme;
 
 use crate::config::{ListenerLimits, Protocols};
 use crate::listener::WorkerListener;
 use crate::seldom::Seldom;
+use crate::tls::{Secured, Tls};
 use crate::worker::Worker;
 
 pub(crate) use activity::Busy;
 use activity::{Activity, Overdue};
 pub(crate) use http2_head::settle as settle_http2;
+pub(crate) use socket::Socket;
 pub(crate) use stream::{Stream, Tracked};
 
 /// Whom a connection is with.
@@ -37,6 +40,8 @@ pub(crate) struct Peer {
     pub(crate) address: SocketAddr,
     /// Its IP address, as it is told to upstreams.
     pub(crate) forwarded_for: HeaderValue,
+    /// What its TLS handshake told.
+    pub(crate) tls: Option<Secured>,
 }
 
 impl Peer {
@@ -46,6 +51,15 @@ impl Peer {
         Self {
             address,
             forwarded_for,
+            tls: None,
+        }
+    }
+
+    /// What it speaks to us by.
+    pub(crate) fn scheme(&self) -> Scheme {
+        match self.tls {
+            Some(_) => Scheme::Https,
+            None => Scheme::Http,
         }
     }
 }
@@ -59,6 +73,7 @@ pub(crate) struct Context {
     pub(crate) name: Arc<str>,
     pub(crate) limits: ListenerLimits,
     pub(crate) protocols: Protocols,
+    tls: Option<Tls>,
 }
 
 impl Context {
@@ -69,6 +84,7 @@ impl Context {
             name: config.name.clone(),
             limits: config.limits.clone(),
             protocols: config.protocols,
+            tls: config.tls.clone(),
             worker,
         }
     }
@@ -92,53 +108,32 @@ impl Served {
 /// Serves a connection to its end.
 ///
 /// Each request is served by the generation that is current when it comes; the limits on heads and on idleness are
-/// those of the connection's beginning.
+/// those of the connection's beginning, as are its protocols and its TLS.
 pub(crate) async fn serve(
     listener: Rc<WorkerListener>,
     address: SocketAddr,
-    stream: TcpStream,
+    socket: Socket,
     permit: OwnedSemaphorePermit,
 ) {
-    let context = listener.context();
-    let protocols = context.protocols;
-    let served = Served {
+    let mut served = Served {
         listener,
         peer: Rc::new(Peer::new(address)),
         permit,
     };
-    let is_http2 = match (protocols.http1, protocols.http2) {
-        (_, false) => false,
-        (false, true) => true,
-        (true, true) => match Box::pin(begins_http2(&served, &stream)).await {
-            Some(is_http2) => is_http2,
-            None => return,
-        },
+    let (protocols, has_tls) = {
+        let context = served.listener.context();
+        (context.protocols, context.tls.is_some())
     };
-    drop(context);
-    // What HTTP/2 takes is in a box, so that a connection of HTTP/1 has no room for it.
-    match is_http2 {
-        true => Box::pin(http2::serve(served, Stream::Tcp(stream))).await,
-        false => http1::serve(served, Stream::Tcp(stream)).await,
-    }
-}
-
-/// Whether a client begins with the preface of HTTP/2. `None` when it sends nothing to tell by.
-async fn begins_http2(served: &Served, stream: &TcpStream) -> Option<bool> {
-    let limit = served.limits().header_timeout;
-    let mut stop = served.listener.end_requested();
-    tokio::select! {
-        told = timeout(limit, peek::begins_with(stream, frames::PREFACE)) => match told {
-            Ok(Ok(begins)) => Some(begins),
-            Ok(Err(error)) => {
-                tracing::debug!(client = %served.peer.address, %error, "connection ended");
-                None
-            }
-            Err(_) => {
-                tracing::debug!(client = %served.peer.address, "connection closed: no whole request head in time");
-                None
-            }
-        },
-        () = stop.requested() => None,
+    let plain_http1 = !has_tls && !protocols.http2;
+    // What takes more is in a box, so that a plain connection of HTTP/1 has no room for it.
+    let begun = match plain_http1 {
+        true => Some((Stream::Plain(socket), false)),
+        false => Box::pin(secure::begin(&mut served, protocols, socket)).await,
+    };
+    match begun {
+        Some((stream, false)) => http1::serve(served, stream).await,
+        Some((stream, true)) => Box::pin(http2::serve(served, stream)).await,
+        None => {}
     }
 }
 
@@ -172,7 +167,9 @@ async fn drive(
         }
     });
     let mut stopping = false;
-    let mut clock = std::pin::pin!(tokio::time::sleep(limits.header_timeout));
+    let mut clock = std::pin::pin!(tokio::time::sleep(
+        limits.header_timeout.min(limits.idle_timeout)
+    ));
     let mut seldom = Seldom::default();
     loop {
         let event = poll_fn(|cx| {
@@ -198,7 +195,8 @@ async fn drive(
             Event::Stop => {
                 stopping = true;
                 connection.as_mut().graceful_shutdown();
-                continue;
+                // So long it may take to answer our goodbye, as one of HTTP/2 has to.
+                limits.header_timeout
             }
             Event::Clock => match activity.overdue(limits, stopping) {
                 Overdue::No { look_again } => look_again,

@@ -44,6 +44,9 @@ pub(crate) async fn serve(
         context.worker.unrouted(context.listener),
         busy,
     ));
+    if let Some(tls) = &peer.tls {
+        tls.note(&entry.attributes);
+    }
     let head_only = request.method() == Method::HEAD;
     let mut client_end = tunnel::offered(&mut request);
     let mut messages = MessageChain::default();

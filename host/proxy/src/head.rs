@@ -262,23 +262,18 @@ fn forwarded(
     if !trusted {
         headers.remove(header::FORWARDED);
         headers.insert(X_FORWARDED_FOR, peer.forwarded_for.clone());
-        headers.insert(X_FORWARDED_PROTO, scheme_value(Scheme::Http));
+        headers.insert(X_FORWARDED_PROTO, scheme_value(peer.scheme()));
         match headers.get(header::HOST).cloned() {
             Some(host) => drop(headers.insert(X_FORWARDED_HOST, host)),
             None => drop(headers.remove(X_FORWARDED_HOST)),
         }
-        return Ok((peer.address.ip(), Scheme::Http, sent_authority));
+        return Ok((peer.address.ip(), peer.scheme(), sent_authority));
     }
     // Only what the trusted proxy itself added counts: what stands before it anybody can have written.
     let last = tokens(headers, &X_FORWARDED_FOR).last();
     let client = last.and_then(address).unwrap_or(peer.address.ip());
-    let mut scheme = Scheme::Http;
-    if tokens(headers, &X_FORWARDED_PROTO)
-        .last()
-        .is_some_and(|text| text.eq_ignore_ascii_case("https"))
-    {
-        scheme = Scheme::Https;
-    }
+    let told = tokens(headers, &X_FORWARDED_PROTO).last();
+    let scheme = told.and_then(Scheme::parse).unwrap_or(peer.scheme());
     let mut authority = sent_authority;
     if let Some(host) = tokens(headers, &X_FORWARDED_HOST).last() {
         if !is_authority(host) {

@@ -4,7 +4,7 @@
 //! that names every stage:
 //!
 //! ```text
-//! accept → connection (HTTP/1.1 or HTTP/2, one reading, timeouts) → exchange
+//! accept → connection (TLS, HTTP/1.1 or HTTP/2, one reading, timeouts) → exchange
 //!   head (normalise, hop-by-hop, forwarded, id) → route → chain forward (request hooks)
 //!     → reply | wasi:http component | upstream (choose, connect, send, retry what is safe)
 //!   ← chain back (response hooks, reverse order, only the plugins that were passed)
@@ -29,6 +29,7 @@ mod listener;
 mod connection;
 mod framing;
 mod seldom;
+mod tls;
 
 mod exchange;
 

@@ -200,7 +200,12 @@ pub(crate) async fn accept(
             tracing::debug!(listener = &*name, client = %address, %error, "the client was gone before it was served");
             continue;
         }
-        let connection = connection::serve(listener.clone(), address, stream, permit);
+        let connection = connection::serve(
+            listener.clone(),
+            address,
+            connection::Socket::Tcp(stream),
+            permit,
+        );
         listener.context().worker.tasks.spawn(connection);
     }
 }

@@ -9,6 +9,7 @@ mod custom;
 mod exposition;
 
 use std::collections::BTreeMap;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Semaphore;
@@ -31,6 +32,8 @@ struct Series {
     plugins: BTreeMap<Arc<str>, Folded<PluginTotal>>,
     /// By name: the permits that are left, of how many.
     listeners: BTreeMap<Arc<str>, (Arc<Semaphore>, usize)>,
+    /// By listener: TLS handshakes that failed, on all workers.
+    failed_handshakes: BTreeMap<Arc<str>, Arc<AtomicU64>>,
     endpoints: Vec<Arc<Shared>>,
     /// What plugins count.
     custom: Arc<CustomMetrics>,
@@ -104,6 +107,13 @@ impl Metrics {
         counts
     }
 
+    /// Counts TLS handshakes with a listener that failed; the same for all workers, since there are few.
+    pub(crate) fn failed_handshakes(&self, listener: &Arc<str>) -> Arc<AtomicU64> {
+        let mut series = self.series();
+        let count = series.failed_handshakes.entry(listener.clone());
+        count.or_default().clone()
+    }
+
     pub(crate) fn upstream(&self, name: &Arc<str>) -> Arc<UpstreamCounts> {
         let counts = Arc::default();
         let mut series = self.series();
@@ -128,6 +138,12 @@ impl Metrics {
         series.listeners = listeners
             .map(|(name, permits, most)| (name, (permits, most)))
             .collect();
+        let Series {
+            listeners,
+            failed_handshakes,
+            ..
+        } = &mut *series;
+        failed_handshakes.retain(|name, _| listeners.contains_key(name));
         series.endpoints = upstreams.collect();
         series.routes.retain(|_, folded| folded.is_live());
         series.upstreams.retain(|_, folded| folded.is_live());

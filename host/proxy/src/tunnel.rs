@@ -19,25 +19,24 @@ use tokio::sync::OwnedSemaphorePermit;
 use crate::access::{Entry, Outcome};
 use crate::body::Progress;
 use crate::config::Websocket;
-use crate::connection::{Stream, Tracked};
+use crate::connection::{Socket, Stream, Tracked};
 use crate::failure::Side;
 use crate::messages::MessageChain;
 use crate::upgrade_limits::Permit;
-use crate::upstream::Socket;
+use crate::upstream;
+use link::{Link, Other};
 
 mod compose;
 mod follow;
 mod frame;
 mod inspect;
 mod join;
+mod link;
 mod liveness;
 mod outbox;
 mod ping;
 mod splice;
 mod watched;
-mod wire;
-
-use wire::Wire;
 
 /// How long the other direction may go on after one side has ended. Short: a client that left and whose upstream
 /// connection stays open can hold up what it was attached to, as a DevTools client does with its whole browser.
@@ -80,14 +79,12 @@ pub(crate) async fn run(
     let cut = "the tunnel was cut off by a stop";
     entry.outcome = Outcome::Failed(Side::Host.as_str(), cut.into());
     let tunnelled = match tokio::try_join!(client, upstream) {
-        Ok((client, upstream)) => match Ends::of(client, upstream) {
-            Ok((ends, early)) => {
-                entry.log_upgrade();
-                let counts = [&*entry.received, &entry.sent];
-                relay(ends, early, counts, messages, websocket).await
-            }
-            Err(broken) => Err(broken),
-        },
+        Ok((client, upstream)) => {
+            let (ends, early) = Ends::of(client, upstream);
+            entry.log_upgrade();
+            let counts = [&*entry.received, &entry.sent];
+            relay(ends, early, counts, messages, websocket).await
+        }
         Err(error) => Err(Broken {
             side: Side::Client,
             reason: error.to_string(),
@@ -111,7 +108,7 @@ struct Broken {
 /// One of the two sockets.
 struct End {
     side: Side,
-    stream: Wire,
+    link: Link,
 }
 
 impl End {
@@ -127,48 +124,56 @@ impl End {
 struct Ends {
     client: End,
     upstream: End,
-    _held_to_the_end: OwnedSemaphorePermit,
+    /// A stream of HTTP/2 has none of its own.
+    _held_to_the_end: Option<OwnedSemaphorePermit>,
 }
 
 /// What had been read of what follows the heads: from the client, from the upstream.
 type Early = [Bytes; 2];
 
 impl Ends {
-    fn of(client: Upgraded, upstream: Upgraded) -> Result<(Self, Early), Broken> {
-        let (Ok(client), Ok(upstream)) = (
-            client.downcast::<TokioIo<Tracked>>(),
-            upstream.downcast::<TokioIo<Socket>>(),
-        ) else {
-            let reason = "the connection is of an unexpected kind".into();
-            return Err(Broken {
-                side: Side::Host,
-                reason,
-            });
+    fn of(client: Upgraded, upstream: Upgraded) -> (Self, Early) {
+        let (client, early_up, permit) = match client.downcast::<TokioIo<Tracked>>() {
+            Ok(parts) => {
+                let (stream, permit) = parts.io.into_inner().into_parts();
+                let link = match stream {
+                    Stream::Plain(Socket::Tcp(stream)) => Link::Tcp(stream),
+                    other => Link::Other(Other::new(other)),
+                };
+                (link, parts.read_buf, Some(permit))
+            }
+            Err(stream) => (other(stream), Bytes::new(), None),
         };
-        let (Stream::Tcp(stream), permit) = client.io.into_inner().into_parts();
-        let upstream_wire = match upstream.io.into_inner() {
-            Socket::Tcp(stream) => Ok(Wire::Tcp(stream)),
-            Socket::Tls(stream) => Wire::bridge(*stream),
+        let (upstream, early_down) = match upstream.downcast::<TokioIo<upstream::Socket>>() {
+            Ok(parts) => {
+                let link = match parts.io.into_inner() {
+                    upstream::Socket::Tcp(stream) => Link::Tcp(stream),
+                    other => Link::Other(Other::new(other)),
+                };
+                (link, parts.read_buf)
+            }
+            Err(stream) => (other(stream), Bytes::new()),
         };
-        let upstream_wire = upstream_wire.map_err(|error| Broken {
-            side: Side::Host,
-            reason: error.to_string(),
-        })?;
         let ends = Self {
             client: End {
                 side: Side::Client,
-                stream: Wire::Tcp(stream),
+                link: client,
             },
             upstream: End {
                 side: Side::Upstream,
-                stream: upstream_wire,
+                link: upstream,
             },
             _held_to_the_end: permit,
         };
         // Copied, since each is a part of the buffer that its head was read into, which would stay as long as the tunnel.
-        let early = [client.read_buf, upstream.read_buf].map(|b| Bytes::copy_from_slice(&b));
-        Ok((ends, early))
+        let early = [early_up, early_down].map(|b| Bytes::copy_from_slice(&b));
+        (ends, early)
     }
+}
+
+/// Its early bytes come out of it first.
+fn other(stream: Upgraded) -> Link {
+    Link::Other(Other::new(TokioIo::new(stream)))
 }
 
 type Relay<'a> = Pin<Box<dyn Future<Output = Result<(), Broken>> + 'a>>;

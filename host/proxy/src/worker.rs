@@ -7,6 +7,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::net::TcpListener;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::runtime::LocalOptions;
@@ -33,6 +34,8 @@ pub(crate) struct Worker {
     routes: Vec<WorkerRoute>,
     /// By listener: what no route took.
     unrouted: Vec<Arc<RouteCounts>>,
+    /// By listener: TLS handshakes that failed.
+    failed_handshakes: Vec<Arc<AtomicU64>>,
     upstreams: BTreeMap<Arc<str>, Rc<WorkerUpstream>>,
     plugins: BTreeMap<Arc<str>, Rc<WorkerPlugin>>,
     http_plugins: HttpPlugins,
@@ -402,10 +405,14 @@ impl Worker {
         let unrouted = (generation.config.listeners.iter())
             .map(|listener| metrics.route(&listener.name, &Arc::from("")))
             .collect();
+        let failed_handshakes = (generation.config.listeners.iter())
+            .map(|listener| metrics.failed_handshakes(&listener.name))
+            .collect();
         Ok(Self {
             generation,
             routes,
             unrouted,
+            failed_handshakes,
             metrics,
             upstreams,
             plugins,
@@ -443,6 +450,10 @@ impl Worker {
     /// Counts for what no route of the listener took.
     pub(crate) fn unrouted(&self, listener: usize) -> Arc<RouteCounts> {
         self.unrouted[listener].clone()
+    }
+
+    pub(crate) fn handshake_failed(&self, listener: usize) {
+        self.failed_handshakes[listener].fetch_add(1, Ordering::Relaxed);
     }
 
     pub(crate) fn route(&self, index: usize) -> &WorkerRoute {

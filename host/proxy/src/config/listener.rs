@@ -8,7 +8,7 @@ use super::shape::{
     Located, integer, list, located, name, positive_duration, size, size_within, table, word,
 };
 use super::value::Value;
-use super::{Item, Section};
+use super::{Item, Problem, Section, tls};
 
 impl Default for ListenerLimits {
     fn default() -> Self {
@@ -34,17 +34,28 @@ pub(super) struct Declared {
 pub(super) fn read(section: &mut Section<'_>) -> Option<Declared> {
     let name = section.required("name", "\"main\"", located(name));
     let bind = section.required("bind", "\"0.0.0.0:8080\"", located(socket_address));
-    let protocols = section.optional("protocols", protocols);
+    let has_tls = section.has("tls");
+    let protocols = section
+        .optional("protocols", protocols)
+        .unwrap_or(Protocols {
+            http1: true,
+            http2: has_tls,
+        });
+    let tls = section.optional("tls", table(|tls| tls::read(tls, protocols)));
+    if has_tls && tls.is_none() && !section.reader().has_errors() {
+        // A listener that was to have TLS is never served without.
+        let message = "`tls` cannot be used";
+        let problem = Problem::error(section.location(), section.path(), message);
+        section.reader().report(problem);
+    }
     let limits = section
         .optional("limits", table(read_limits))
         .unwrap_or_default();
     let listener = name.as_ref().zip(bind).map(|(name, bind)| Listener {
         name: name.value.as_str().into(),
         bind: bind.value,
-        protocols: protocols.unwrap_or(Protocols {
-            http1: true,
-            http2: false,
-        }),
+        protocols,
+        tls,
         limits,
         bind_location: bind.location,
     });

@@ -15,6 +15,7 @@ use witgate_runtime::{Isolation, Origin, WasiDirectory};
 
 use super::shape::Located;
 use super::{Authorities, Conditions, Contents, Location, PathPattern, Upstream};
+pub use crate::tls::Tls;
 
 /// A whole configuration file, without the parts that other crates own (`[chrome]`).
 #[derive(Debug, Clone)]
@@ -105,8 +106,10 @@ pub struct Listener {
     pub name: Arc<str>,
     /// `bind`: address and port, `0.0.0.0:9222`, `[::]:80`; port 0 lets the kernel choose.
     pub bind: SocketAddr,
-    /// `protocols`: what clients may speak. Default `["http/1.1"]`.
+    /// `protocols`: what clients may speak. Default `["http/1.1"]`, with `tls` both.
     pub protocols: Protocols,
+    /// `tls`: none by default.
+    pub tls: Option<Tls>,
     /// `limits`
     pub limits: ListenerLimits,
     /// Where `bind` stands in the file, for the message when the address cannot be bound.

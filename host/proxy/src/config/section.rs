@@ -132,6 +132,11 @@ impl<'r> Section<'r> {
         Some(self.entry(entry))
     }
 
+    /// Whether `key` is there, whatever its value.
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.entries.iter().any(|entry| entry.key == key)
+    }
+
     /// Every key with its value, for a table whose keys are names; all count as known.
     pub fn items(&mut self) -> Vec<Item<'r>> {
         self.known

@@ -143,10 +143,12 @@ impl Activity {
             let since = elapsed.saturating_sub(Duration::from_millis(since));
             limit.checked_sub(since).filter(|left| !left.is_zero())
         };
-        let head = |since| {
-            left(since, limits.header_timeout)
-                .map_or(Overdue::Head, |look_again| Overdue::No { look_again })
+        // The state may change any moment, and is to be looked at in time.
+        let soonest = limits.header_timeout.min(limits.idle_timeout);
+        let no = |left: Duration| Overdue::No {
+            look_again: left.min(soonest),
         };
+        let head = |since| left(since, limits.header_timeout).map_or(Overdue::Head, no);
         if let Some(since) = self.partial_head.load(Ordering::Relaxed).checked_sub(1) {
             return head(since);
         }
@@ -157,15 +159,8 @@ impl Activity {
         let state = self.state.load(Ordering::Relaxed);
         match state & 3 {
             HEAD => head(state >> 2),
-            IDLE => left(state >> 2, idle).map_or(Overdue::Idle, |look_again| {
-                // The next head may begin any moment and is to be looked at in time.
-                Overdue::No {
-                    look_again: look_again.min(limits.header_timeout),
-                }
-            }),
-            _ => Overdue::No {
-                look_again: limits.header_timeout,
-            },
+            IDLE => left(state >> 2, idle).map_or(Overdue::Idle, no),
+            _ => no(soonest),
         }
     }
 }

@@ -6,27 +6,27 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
+use tokio_rustls::server::TlsStream;
 
 use super::activity::Activity;
 use super::frames::Frames;
+use super::socket::Socket;
 use crate::framing::Framing;
 
 /// What HTTP is spoken over.
 #[derive(Debug)]
 pub(crate) enum Stream {
-    Tcp(TcpStream),
+    Plain(Socket),
+    Tls(Box<TlsStream<Socket>>),
 }
 
 /// The same call on whichever it is.
 macro_rules! on_stream {
     ($this:expr, $stream:ident => $call:expr) => {
-        match $this.get_mut() {
-            Self::Tcp($stream) => {
-                let $stream = Pin::new($stream);
-                $call
-            }
+        match $this {
+            Stream::Plain($stream) => $call,
+            Stream::Tls($stream) => $call,
         }
     };
 }
@@ -37,7 +37,7 @@ impl AsyncRead for Stream {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        on_stream!(self, stream => stream.poll_read(cx, buffer))
+        on_stream!(self.get_mut(), stream => Pin::new(stream).poll_read(cx, buffer))
     }
 }
 
@@ -47,15 +47,15 @@ impl AsyncWrite for Stream {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        on_stream!(self, stream => stream.poll_write(cx, bytes))
+        on_stream!(self.get_mut(), stream => Pin::new(stream).poll_write(cx, bytes))
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        on_stream!(self, stream => stream.poll_flush(cx))
+        on_stream!(self.get_mut(), stream => Pin::new(stream).poll_flush(cx))
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        on_stream!(self, stream => stream.poll_shutdown(cx))
+        on_stream!(self.get_mut(), stream => Pin::new(stream).poll_shutdown(cx))
     }
 
     fn poll_write_vectored(
@@ -63,13 +63,11 @@ impl AsyncWrite for Stream {
         cx: &mut Context<'_>,
         pieces: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        on_stream!(self, stream => stream.poll_write_vectored(cx, pieces))
+        on_stream!(self.get_mut(), stream => Pin::new(stream).poll_write_vectored(cx, pieces))
     }
 
     fn is_write_vectored(&self) -> bool {
-        match self {
-            Self::Tcp(stream) => stream.is_write_vectored(),
-        }
+        on_stream!(self, stream => stream.is_write_vectored())
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet};
@@ -31,6 +32,18 @@ impl Collector for Metrics {
             family
                 .encode_family(&[("listener", &**name)].as_slice())?
                 .encode_gauge(&(open as u64))?;
+        }
+        let help =
+            "TLS handshakes with clients that failed; the log has the reason of each at `debug`";
+        let mut family = encoder.encode_descriptor(
+            "witgate_tls_handshakes_failed",
+            help,
+            None,
+            MetricType::Counter,
+        )?;
+        for (name, count) in &series.failed_handshakes {
+            let count = count.load(Ordering::Relaxed);
+            counter(&mut family, &[("listener", &**name)], count)?;
         }
         let upstreams: Vec<_> = series
             .upstreams

@@ -138,7 +138,7 @@ impl Tunnel {
                 Ok(Relayed::All)
             })?;
             if matches!(relayed, Relayed::End) {
-                pass_end(to);
+                pass_end(to).await;
                 return Ok(());
             }
         }
@@ -180,7 +180,7 @@ impl Tunnel {
             if let Some(rest) = rest.take() {
                 self.send_down(&rest, followed.asks).await?;
             }
-            if self.after_insert(&mut followed) {
+            if self.after_insert(&mut followed).await {
                 return discard(&self.upstream, count).await;
             }
             // Two quick peers would otherwise never let go of the worker.
@@ -218,7 +218,7 @@ impl Tunnel {
                 Relayed::All => {}
                 Relayed::Rest(bytes) => rest = Some(bytes),
                 Relayed::End => {
-                    pass_end(&self.client);
+                    pass_end(&self.client).await;
                     return Ok(());
                 }
             }
@@ -265,7 +265,7 @@ impl Tunnel {
     }
 
     /// What follows once a piece of the upstream's has been sent: whether that was the end.
-    fn after_insert(&self, followed: &mut Followed) -> bool {
+    async fn after_insert(&self, followed: &mut Followed) -> bool {
         if std::mem::take(&mut followed.closes) {
             self.to_client.close_passes();
         }
@@ -276,7 +276,7 @@ impl Tunnel {
         let has_begun = self.ending.has_begun.get();
         let is_over = has_begun && self.to_client.is_closed() && !self.to_client.has_close();
         if is_over {
-            pass_end(&self.client);
+            pass_end(&self.client).await;
         }
         is_over
     }
@@ -390,7 +390,7 @@ impl Tunnel {
         let own = self.outbox(way);
         if let Some(close) = own.take_close() {
             self.send(way, &close, true).await?;
-            pass_end(self.to(way));
+            pass_end(self.to(way)).await;
             return Ok(Wrote::Close);
         }
         Ok(Wrote::Frames)

@@ -2,10 +2,8 @@
 
 use std::cell::RefCell;
 use std::io;
-use std::net::Shutdown;
 
 use bytes::Bytes;
-use socket2::SockRef;
 
 use super::{Broken, End};
 use crate::body::Progress;
@@ -44,7 +42,7 @@ pub(super) async fn one_way(
             Relayed::All => {}
             Relayed::Rest(rest) => write(to, &rest, || {}).await?,
             Relayed::End => {
-                pass_end(to);
+                pass_end(to).await;
                 return Ok(());
             }
         }
@@ -58,7 +56,7 @@ pub(super) fn relay(
     send: impl FnOnce(&[u8]) -> Result<Relayed, Broken>,
 ) -> Result<Relayed, Broken> {
     BUFFER.with_borrow_mut(|buffer| {
-        let length = match from.stream.try_read(buffer) {
+        let length = match from.link.try_read(buffer) {
             Ok(0) => return Ok(Relayed::End),
             Ok(length) => length,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Relayed::All),
@@ -69,40 +67,31 @@ pub(super) fn relay(
     })
 }
 
+/// Lends the buffer that all tunnels of a worker share.
+pub(super) fn with_buffer<T>(use_it: impl FnOnce(&mut [u8]) -> T) -> T {
+    BUFFER.with_borrow_mut(|buffer| use_it(buffer))
+}
+
 /// Sends everything, and says whenever some of it was taken.
-pub(super) async fn write(
-    to: &End,
-    mut bytes: &[u8],
-    mut progressed: impl FnMut(),
-) -> Result<(), Broken> {
-    while !bytes.is_empty() {
-        to.stream
-            .writable()
-            .await
-            .map_err(|error| to.broke(error))?;
-        match to.stream.try_write(bytes) {
-            Ok(written) => {
-                bytes = &bytes[written..];
-                progressed();
-            }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(error) => return Err(to.broke(error)),
-        }
+pub(super) async fn write(to: &End, bytes: &[u8], progressed: impl FnMut()) -> Result<(), Broken> {
+    if bytes.is_empty() {
+        return Ok(());
     }
-    Ok(())
+    let written = to.link.write(bytes, progressed).await;
+    written.map_err(|error| to.broke(error))
 }
 
 /// Tells the receiver that nothing more comes.
-pub(super) fn pass_end(to: &End) {
+pub(super) async fn pass_end(to: &End) {
     // The receiver may be gone already; then there is nobody to tell.
-    if let Err(error) = SockRef::from(&to.stream).shutdown(Shutdown::Write) {
+    if let Err(error) = to.link.end().await {
         tracing::trace!(%error, "tunnel: the receiver was gone before the sender's end");
     }
 }
 
 impl End {
     pub(super) async fn readable(&self) -> Result<(), Broken> {
-        self.stream
+        self.link
             .readable()
             .await
             .map_err(|error| self.broke(error))
@@ -110,7 +99,7 @@ impl End {
 
     /// Sends what the socket takes at once.
     pub(super) fn try_send(&self, piece: &[u8]) -> Result<Relayed, Broken> {
-        match self.stream.try_write(piece) {
+        match self.link.try_write(piece) {
             Ok(written) if written == piece.len() => Ok(Relayed::All),
             Ok(written) => Ok(Relayed::Rest(piece[written..].to_vec())),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {

@@ -15,7 +15,11 @@ const UNSENT: u32 = 128 * 1024;
 
 /// Sets up the client's socket.
 pub(super) fn prepare(client: &End) {
-    if let Err(error) = SockRef::from(&client.stream).set_tcp_notsent_lowat(UNSENT) {
+    // Beneath TLS or HTTP/2, where others share what is beneath, they wait as long as it takes.
+    let Some(stream) = client.link.tcp() else {
+        return;
+    };
+    if let Err(error) = SockRef::from(stream).set_tcp_notsent_lowat(UNSENT) {
         tracing::debug!(%error, "tunnel: pings to a slow client may wait behind much else");
     }
 }
@@ -60,7 +64,7 @@ pub(super) async fn up(
             Relayed::Rest(rest) => send_up(upstream, &rest, liveness).await?,
             Relayed::End => {
                 send_up(upstream, &filter.finish(), liveness).await?;
-                pass_end(upstream);
+                pass_end(upstream).await;
                 return Ok(());
             }
         }
@@ -128,7 +132,7 @@ pub(super) async fn down(
             Relayed::All => {}
             Relayed::Rest(rest) => send_down(client, &rest, asks, liveness).await?,
             Relayed::End => {
-                pass_end(client);
+                pass_end(client).await;
                 return Ok(());
             }
         }

@@ -1,0 +1,106 @@
+//! What comes before HTTP on a connection: TLS, and which version of HTTP it is.
+
+use std::io;
+use std::rc::Rc;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::time::timeout;
+
+use super::socket::Socket;
+use super::stream::Stream;
+use super::{Peer, Served, frames, peek};
+use crate::config::Protocols;
+use crate::tls::{Secured, Tls};
+
+/// The first byte of a client that wants TLS: the type of the record that its hello is in (RFC 8446 §5.1).
+const HANDSHAKE: u8 = 22;
+
+/// What a client is told that speaks HTTP where TLS is spoken.
+const PLAIN_HTTP: &[u8] =
+    b"HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain; charset=utf-8\r\n\
+    content-length: 39\r\nconnection: close\r\n\r\nthis port speaks HTTPS: write https://\n";
+
+/// How long such a client may take to read that, and how much it may go on sending.
+const FAREWELL: Duration = Duration::from_secs(1);
+const MOST_DISCARDED: usize = 64 << 10;
+
+/// A connection's stream, and whether it speaks HTTP/2; `None` when it comes to nothing.
+pub(super) async fn begin(
+    served: &mut Served,
+    protocols: Protocols,
+    socket: Socket,
+) -> Option<(Stream, bool)> {
+    let context = served.listener.context();
+    let limit = context.limits.header_timeout;
+    let mut stop = served.listener.end_requested();
+    let beginning = async {
+        match &context.tls {
+            Some(tls) => secured(tls, protocols, socket, &mut served.peer).await,
+            None => plain(protocols, socket).await,
+        }
+    };
+    let begun = tokio::select! {
+        begun = timeout(limit, beginning) => begun,
+        () = stop.requested() => return None,
+    };
+    let why = match begun {
+        Ok(Ok(begun)) => return begun,
+        Ok(Err(error)) => error.to_string(),
+        Err(_) => format!("nothing whole came within {limit:?} (`limits.header-timeout`)"),
+    };
+    let (listener, client) = (&*context.name, served.peer.address);
+    match context.tls.is_some() {
+        true => {
+            context.worker.handshake_failed(context.listener);
+            tracing::debug!(listener, %client, why, "a TLS handshake failed");
+        }
+        false => tracing::debug!(listener, %client, why, "connection ended"),
+    }
+    None
+}
+
+async fn secured(
+    tls: &Tls,
+    protocols: Protocols,
+    mut socket: Socket,
+    peer: &mut Rc<Peer>,
+) -> io::Result<Option<(Stream, bool)>> {
+    match peek::first_byte(&socket).await? {
+        None => return Ok(None),
+        Some(first) if first.is_ascii_uppercase() && first != HANDSHAKE => {
+            refuse_plain_http(&mut socket).await?;
+            return Err(io::Error::other("the client speaks HTTP without TLS"));
+        }
+        Some(_) => {}
+    }
+    let stream = tls.accept(socket).await?;
+    Rc::make_mut(peer).tls = Some(Secured::of(&stream));
+    let (_, session) = stream.get_ref();
+    let is_http2 = match session.alpn_protocol() {
+        Some(protocol) => protocol == b"h2",
+        None => !protocols.http1,
+    };
+    Ok(Some((Stream::Tls(Box::new(stream)), is_http2)))
+}
+
+async fn plain(protocols: Protocols, socket: Socket) -> io::Result<Option<(Stream, bool)>> {
+    let is_http2 = match protocols.http1 {
+        true => protocols.http2 && peek::begins_with(&socket, frames::PREFACE).await?,
+        false => true,
+    };
+    Ok(Some((Stream::Plain(socket), is_http2)))
+}
+
+async fn refuse_plain_http(socket: &mut Socket) -> io::Result<()> {
+    socket.write_all(PLAIN_HTTP).await?;
+    socket.shutdown().await?;
+    // Closed with bytes unread, the connection would be reset and the answer lost.
+    let mut rest = socket.take(MOST_DISCARDED as u64);
+    let mut piece = [0; 1024];
+    let reading = async {
+        while rest.read(&mut piece).await? > 0 {}
+        Ok(())
+    };
+    timeout(FAREWELL, reading).await.unwrap_or(Ok(()))
+}
