@@ -218,3 +218,136 @@ reply = { body = "deleted" }
         assert_eq!(answer.text(), body, "{request}");
     }
 }
+
+#[test]
+fn a_path_is_rewritten_before_it_goes_upstream() {
+    let upstream = hello();
+    let config = config::relay(upstream.address()).replace("path = \"/*\"", "path = \"/else/*\"")
+        + r#"
+[[route]]
+path = "/users/{id}/posts"
+rewrite = { path = "/v2/posts/{id}" }
+upstream = "origin"
+
+[[route]]
+path = "/tenants/{tenant}/*"
+rewrite = { prefix = "/t-{tenant}" }
+upstream = "origin"
+"#;
+    let witgate = Witgate::start(&config);
+    for (target, sent_on) in [
+        ("/users/7%208/posts?a=b", "/v2/posts/7%208?a=b"),
+        ("/tenants/x/a//b/?c", "/t-x/a//b/?c"),
+        ("/tenants/x", "/t-x"),
+    ] {
+        assert_eq!(get(&witgate, target).text(), "hello", "{target}");
+        let received = upstream.received();
+        let line = &received
+            .last()
+            .expect("it was sent on")
+            .request
+            .head
+            .start_line;
+        assert_eq!(*line, format!("GET {sent_on} HTTP/1.1"), "{target}");
+    }
+    assert_eq!(get(&witgate, "/tenants/x/..%2f..%2felse").status(), 400);
+}
+
+#[test]
+fn a_redirect_leads_where_the_operator_says_and_nowhere_else() {
+    let witgate = Witgate::start(
+        r#"
+[[listener]]
+name = "main"
+bind = "127.0.0.1:0"
+
+[[route]]
+redirect = { to = "https://{host}{path}" }
+
+[[route]]
+path = "/here/*"
+redirect = { to = "{rest}", status = 302 }
+
+[[route]]
+path = "/docs/{version}/*"
+redirect = { to = "https://docs.example/{version}{rest}?from=old", status = 301 }
+
+[[route]]
+host = "old.example"
+redirect = { to = "{scheme}://new.example:8443/", status = 307 }
+"#,
+    );
+    for (host, target, status, location) in [
+        (
+            "h.example:80",
+            "/a/../b%20c?d=e",
+            308,
+            "https://h.example/b%20c?d=e",
+        ),
+        (
+            "h.example",
+            "//evil.example/x",
+            308,
+            "https://h.example//evil.example/x",
+        ),
+        ("[::1]:80", "/a", 308, "https://[::1]/a"),
+        ("h", "/here/a?b", 302, "/a?b"),
+        ("h", "/here", 302, "/"),
+        ("h", "/here//evil.example", 302, "/evil.example"),
+        ("h", "/docs/2/a?b", 301, "https://docs.example/2/a?from=old"),
+        ("old.example", "/x?y", 307, "http://new.example:8443/?y"),
+    ] {
+        let request = format!("GET {target} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+        let answer = exchange(witgate.address("main"), request);
+        assert_eq!(answer.status(), status, "{target}");
+        assert_eq!(answer.header("location"), Some(location), "{target}");
+        assert_eq!(answer.header("content-length"), Some("0"), "{target}");
+    }
+    let nowhere = exchange(witgate.address("main"), "GET / HTTP/1.0\r\n\r\n");
+    assert_eq!(nowhere.status(), 400, "there is no host to lead to");
+}
+
+#[test]
+fn requests_are_split_by_weight_and_a_cookie_stays_with_its_upstream() {
+    let named = |name: &'static str| Upstream::answering(move |_| response("200 OK", &[], name));
+    let (a, b, none) = (named("a"), named("b"), named("none"));
+    let endpoint = |name: &str, upstream: &Upstream| {
+        let address = upstream.address();
+        format!("[upstream.{name}]\nendpoints = [\"http://{address}\"]\n")
+    };
+    let witgate = Witgate::start(&format!(
+        r#"
+[server]
+workers = 1
+
+[[listener]]
+name = "main"
+bind = "127.0.0.1:0"
+
+[[route]]
+upstream = [{{ name = "a", weight = 9 }}, "b", {{ name = "none", weight = 0 }}]
+sticky = {{ cookie = "session" }}
+
+{}{}{}"#,
+        endpoint("a", &a),
+        endpoint("b", &b),
+        endpoint("none", &none)
+    ));
+    for _ in 0..20 {
+        get(&witgate, "/");
+    }
+    let counts = [&a, &b, &none].map(|upstream| upstream.received().len());
+    assert_eq!(counts, [18, 2, 0]);
+
+    let with = |session: usize| {
+        let request = format!(
+            "GET / HTTP/1.1\r\nHost: h\r\nCookie: x=1; session={session}\r\nConnection: close\r\n\r\n"
+        );
+        exchange(witgate.address("main"), request).text().to_owned()
+    };
+    let first: Vec<String> = (0..60).map(with).collect();
+    assert!(first.iter().any(|name| name == "b"), "sessions are spread");
+    assert!(first.iter().any(|name| name == "a"), "sessions are spread");
+    let again: Vec<String> = (0..60).map(with).collect();
+    assert_eq!(first, again);
+}

@@ -29,6 +29,8 @@ pub(crate) struct Entry {
     method: Method,
     pub(crate) listener: Arc<str>,
     pub(crate) request_id: Arc<str>,
+    /// Of the trace that the exchange is part of, 32 hex digits, where traces are looked at.
+    pub(crate) trace: Option<Arc<str>>,
     pub(crate) client: IpAddr,
     pub(crate) host: Arc<str>,
     /// The query is not logged: it may hold secrets.
@@ -78,6 +80,7 @@ impl Entry {
             method,
             listener,
             request_id: Arc::default(),
+            trace: None,
             client,
             host: Arc::default(),
             target: None,
@@ -161,6 +164,7 @@ impl Entry {
         tracing::info!(
             target: "access",
             request_id = &*self.request_id,
+            trace_id = self.trace.as_deref(),
             listener = &*self.listener,
             route = &*self.route,
             client = %self.client,
@@ -205,6 +209,7 @@ impl Drop for Entry {
         tracing::info!(
             target: "access",
             request_id = &*self.request_id,
+            trace_id = self.trace.as_deref(),
             listener = &*self.listener,
             route = &*self.route,
             client = %self.client,

@@ -61,6 +61,7 @@ mod wasi_http_limits;
 mod http_shape;
 mod matching;
 pub mod shape;
+mod template;
 
 mod section;
 
@@ -94,4 +95,6 @@ pub use plugin::read_config;
 pub use problem::{Problem, Problems, Severity};
 pub use section::{Item, Reader, Section};
 pub use suggest::did_you_mean;
+pub(crate) use template::Filling;
+pub use template::Template;
 pub use upstream::*;

@@ -22,6 +22,7 @@ use crate::head::{self, Received, remove_hop_by_hop};
 use crate::messages::{self, MessageChain};
 use crate::path;
 use crate::reply;
+use crate::rewrite;
 use crate::router::Asked;
 use crate::standard;
 use crate::trailers;
@@ -99,9 +100,15 @@ async fn live(
     if parts.version == Version::HTTP_2 {
         connection::settle_http2(&mut parts, context.limits.header_count)?;
     }
-    let trusted = &worker.server().trusted_proxies;
-    let received = head::receive(&mut parts, peer, trusted, || worker.next_id())?;
+    let server = worker.server();
+    let received = head::receive(&mut parts, peer, server, || worker.next_id())?;
     entry.note_head(&received, &parts);
+    if let Some(config) = &server.trace_context {
+        entry.trace = head::trace::carry_on(&mut parts.headers, config, || worker.random());
+    }
+    if let Some(via) = &server.via {
+        head::via::add(&mut parts, via)?;
+    }
 
     // The request's body, not read yet.
     let limits = &context.limits;
@@ -123,8 +130,11 @@ async fn live(
     };
     entry.route = route.name.clone();
     entry.counts = route.counts.clone();
-    if let Some(prefix) = &route.strip_prefix {
-        head::strip_prefix(&mut parts, prefix);
+    if let Some(rewrite) = &route.rewrite
+        && let Err(failure) = rewrite::path(&mut parts, rewrite, &route.path)
+    {
+        worker.discard(body);
+        return Err(failure);
     }
     let exchange = Box::new(Exchange {
         facts: received.facts(peer, context.name.clone(), route.name.clone()),
@@ -275,7 +285,7 @@ async fn pass(
     }
 }
 
-/// The end of the chain: an upstream, a component, a fixed reply, or nobody. Takes the body if it is wanted.
+/// The end of the chain: an upstream, a component, a fixed reply, a redirect, or nobody. Takes the body if it is wanted.
 async fn arrive(
     context: &Context,
     route: &WorkerRoute,
@@ -287,15 +297,16 @@ async fn arrive(
     if let Some(component) = &route.component {
         return Box::pin(standard::handle(component, exchange, body, context)).await;
     }
-    let upstream = match (&route.destination, &route.upstream) {
-        (Destination::Reply(fixed), _) => return Ok(reply::fixed(fixed)),
-        (Destination::Upstream(_), Some(upstream)) => upstream,
-        (_, _) => {
-            return Err(Failure::client(
-                StatusCode::NOT_FOUND,
-                "no plugin of the route answered, and it has no upstream",
-            ));
-        }
+    match &route.destination {
+        Destination::Reply(fixed) => return Ok(reply::fixed(fixed)),
+        Destination::Redirect(to) => return rewrite::redirect(to, &route.path, exchange),
+        _ => {}
+    }
+    let Some(upstream) = route.upstream(&exchange.request.headers) else {
+        return Err(Failure::client(
+            StatusCode::NOT_FOUND,
+            "no plugin of the route answered, and it has no upstream",
+        ));
     };
     let upgrade = exchange.facts.upgrade.as_deref().filter(|_| upgradable);
     let permit = match upgrade {

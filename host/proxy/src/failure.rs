@@ -2,7 +2,8 @@
 //!
 //! | side | what | status |
 //! |---|---|---|
-//! | client | malformed, ambiguous or unsupported request | 400, 405, 408, 413, 417 |
+//! | client | malformed, ambiguous or unsupported request | 400, 405, 408, 413, 414, 417 |
+//! | client | a request that goes in a circle (`server.via`) | 508 |
 //! | client | no route, or none that answers | 404 |
 //! | client | more upgraded connections than one may have | 429 |
 //! | plugin | trap, limit, error value, impossible result | 500 |

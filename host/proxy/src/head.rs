@@ -1,14 +1,17 @@
 //! The head of a request, made fit to be routed and sent on: one reading, or none.
 
+pub(crate) mod trace;
+pub(crate) mod via;
+
 use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use http::uri::{PathAndQuery, Scheme as UriScheme, Uri};
+use http::uri::{Scheme as UriScheme, Uri};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, header, request};
-use ipnet::IpNet;
 use witgate_runtime::{Facts, Scheme, is_authority};
 
+use crate::config::Server;
 use crate::connection::Peer;
 use crate::failure::Failure;
 use crate::path;
@@ -19,16 +22,24 @@ const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 
-/// Fields that belong to one connection and are never sent on (RFC 9110 §7.6.1).
-const HOP_BY_HOP: [HeaderName; 7] = [
-    header::CONNECTION,
-    HeaderName::from_static("keep-alive"),
-    HeaderName::from_static("proxy-connection"),
-    header::TE,
-    header::TRAILER,
-    header::TRANSFER_ENCODING,
-    header::UPGRADE,
-];
+/// Whether a field belongs to one connection and is never sent on (RFC 9110 §7.6.1). What is between a client and its own
+/// forward proxy (§11.7) is no upstream's business either.
+fn is_hop_by_hop(name: &HeaderName) -> bool {
+    matches!(
+        name.as_str(),
+        "connection"
+            | "http2-settings"
+            | "keep-alive"
+            | "proxy-authenticate"
+            | "proxy-authentication-info"
+            | "proxy-authorization"
+            | "proxy-connection"
+            | "te"
+            | "trailer"
+            | "transfer-encoding"
+            | "upgrade"
+    )
+}
 
 /// What the head said that the rest of the exchange needs, beside the edited head itself.
 #[derive(Debug)]
@@ -50,7 +61,7 @@ pub(crate) struct Received {
 pub(crate) fn receive(
     parts: &mut request::Parts,
     peer: &Peer,
-    trusted_proxies: &[IpNet],
+    server: &Server,
     new_id: impl FnOnce() -> Arc<str>,
 ) -> Result<Received, Failure> {
     if parts.method == Method::CONNECT {
@@ -59,15 +70,21 @@ pub(crate) fn receive(
             "CONNECT: this is no forward proxy",
         ));
     }
-    let trusted = trusted_proxies
-        .iter()
-        .any(|net| net.contains(&peer.address.ip()));
+    let trusted = is_trusted(server, &peer.address.ip());
     let sent_authority = authority(parts)?;
     let (path_with_query, has_other_readings) = normalise_target(parts)?;
     let upgrade = upgrade(parts);
     trailers::note_taken(parts);
     trailers::remove_all_but_announcement(&mut parts.headers);
-    let (client, scheme, authority) = forwarded(&mut parts.headers, peer, trusted, sent_authority)?;
+    let (client, scheme, authority) = forwarded(
+        &mut parts.headers,
+        peer,
+        trusted.then_some(server),
+        sent_authority,
+    )?;
+    if server.forwarded {
+        note_forwarded(&mut parts.headers, peer, trusted);
+    }
     let id = match parts
         .headers
         .get(X_REQUEST_ID)
@@ -106,23 +123,6 @@ impl Received {
             client_path_with_query: self.path_with_query,
             upgrade: self.upgrade,
         }
-    }
-}
-
-/// Takes a route's prefix off the path; the query stays.
-pub(crate) fn strip_prefix(parts: &mut request::Parts, prefix: &str) {
-    let target = parts.uri.path_and_query().map_or("/", PathAndQuery::as_str);
-    let Some(rest) = target.strip_prefix(prefix) else {
-        return;
-    };
-    let stripped = if rest.starts_with('/') {
-        rest.to_owned()
-    } else {
-        format!("/{rest}")
-    };
-    // A part of a valid target that starts with a slash is one itself; if it were not, the whole path goes on.
-    if let Ok(uri) = Uri::try_from(stripped) {
-        parts.uri = uri;
     }
 }
 
@@ -247,8 +247,57 @@ pub(crate) fn remove_hop_by_hop(headers: &mut HeaderMap) {
             }
         }
     }
-    for name in &HOP_BY_HOP {
+    // One look at the names of the few that are there, instead of a search for each that might be.
+    while let Some(name) = headers.keys().find(|name| is_hop_by_hop(name)).cloned() {
         headers.remove(name);
+    }
+}
+
+fn is_trusted(server: &Server, address: &IpAddr) -> bool {
+    let mut nets = server.trusted_proxies.iter();
+    nets.any(|net| net.contains(address))
+}
+
+/// Who asked a trusted proxy. Only what that proxy itself added counts, since what stands before it anybody can have
+/// written; where that is a trusted proxy too, what it added counts, and so on.
+fn client(headers: &HeaderMap, peer: &Peer, server: &Server) -> IpAddr {
+    let hops: Vec<&str> = tokens(headers, &X_FORWARDED_FOR).collect();
+    let mut client = peer.address.ip();
+    for hop in hops.iter().rev() {
+        match address(hop) {
+            Some(address) => client = address,
+            None => break,
+        }
+        if !is_trusted(server, &client) {
+            break;
+        }
+    }
+    client
+}
+
+/// `Forwarded` (RFC 7239): what the peer asked for, behind what a trusted one says of those before it.
+fn note_forwarded(headers: &mut HeaderMap, peer: &Peer, trusted: bool) {
+    let mut hop = match peer.address.ip() {
+        IpAddr::V4(address) => format!("for={address}"),
+        IpAddr::V6(address) => format!("for=\"[{address}]\""),
+    };
+    let host = headers
+        .get(header::HOST)
+        .and_then(|host| host.to_str().ok());
+    if let Some(host) = host {
+        // A colon, or a bracket, is no part of a token (§4).
+        let quote = if host.contains([':', '[']) { "\"" } else { "" };
+        write!(hop, ";host={quote}{host}{quote}").expect("a String takes everything");
+    }
+    hop.push_str(";proto=");
+    hop.push_str(match peer.scheme() {
+        Scheme::Http => "http",
+        Scheme::Https => "https",
+    });
+    let hop = HeaderValue::try_from(hop).expect("an address and a checked host are visible ASCII");
+    match trusted {
+        true => drop(headers.append(header::FORWARDED, hop)),
+        false => drop(headers.insert(header::FORWARDED, hop)),
     }
 }
 
@@ -256,10 +305,10 @@ pub(crate) fn remove_hop_by_hop(headers: &mut HeaderMap) {
 fn forwarded(
     headers: &mut HeaderMap,
     peer: &Peer,
-    trusted: bool,
+    trusting: Option<&Server>,
     sent_authority: Arc<str>,
 ) -> Result<(IpAddr, Scheme, Arc<str>), Failure> {
-    if !trusted {
+    let Some(server) = trusting else {
         headers.remove(header::FORWARDED);
         headers.insert(X_FORWARDED_FOR, peer.forwarded_for.clone());
         headers.insert(X_FORWARDED_PROTO, scheme_value(peer.scheme()));
@@ -268,10 +317,8 @@ fn forwarded(
             None => drop(headers.remove(X_FORWARDED_HOST)),
         }
         return Ok((peer.address.ip(), peer.scheme(), sent_authority));
-    }
-    // Only what the trusted proxy itself added counts: what stands before it anybody can have written.
-    let last = tokens(headers, &X_FORWARDED_FOR).last();
-    let client = last.and_then(address).unwrap_or(peer.address.ip());
+    };
+    let client = client(headers, peer, server);
     let told = tokens(headers, &X_FORWARDED_PROTO).last();
     let scheme = told.and_then(Scheme::parse).unwrap_or(peer.scheme());
     let mut authority = sent_authority;
@@ -338,11 +385,13 @@ mod tests {
 
     fn receive_from(parts: &mut request::Parts, trusted: bool) -> Result<Received, Failure> {
         let peer = Peer::new("192.0.2.7:1".parse().expect("an address"));
-        let trusted: Vec<IpNet> = trusted
-            .then(|| "192.0.2.0/24".parse().expect("a net"))
-            .into_iter()
-            .collect();
-        receive(parts, &peer, &trusted, || "id".into())
+        let net = || "192.0.2.0/24".parse().expect("a net");
+        let server = Server {
+            trusted_proxies: trusted.then(net).into_iter().collect(),
+            forwarded: true,
+            ..Server::default()
+        };
+        receive(parts, &peer, &server, || "id".into())
     }
 
     #[test]
@@ -419,12 +468,25 @@ mod tests {
                 ("x-private", "1"),
                 ("te", "trailers"),
                 ("keep-alive", "5"),
+                ("proxy-authorization", "Basic eDp5"),
+                ("proxy-connection", "keep-alive"),
+                ("http2-settings", "AAMAAABkAAQAAP__"),
+                ("upgrade-insecure-requests", "1"),
             ],
         );
         receive_from(&mut parts, false).expect("a legal head");
-        for gone in ["connection", "x-private", "te", "keep-alive"] {
+        for gone in [
+            "connection",
+            "x-private",
+            "te",
+            "keep-alive",
+            "proxy-authorization",
+            "proxy-connection",
+            "http2-settings",
+        ] {
             assert!(!parts.headers.contains_key(gone), "{gone}");
         }
+        assert!(parts.headers.contains_key("upgrade-insecure-requests"));
         assert!(parts.headers.contains_key("host"));
     }
 
@@ -454,5 +516,42 @@ mod tests {
         );
         assert_eq!(&*received.authority, "outer.example");
         assert_eq!(proxy.headers[X_FORWARDED_FOR], "198.51.100.9, 192.0.2.7");
+    }
+
+    #[test]
+    fn the_client_is_the_first_from_behind_that_is_no_trusted_proxy() {
+        for (sent, client) in [
+            ("198.51.100.9", "198.51.100.9"),
+            ("203.0.113.1, 198.51.100.9", "198.51.100.9"),
+            (
+                "203.0.113.1, 198.51.100.9, 192.0.2.8, 192.0.2.9:81",
+                "198.51.100.9",
+            ),
+            ("192.0.2.8", "192.0.2.8"),
+            ("203.0.113.1, unknown, 192.0.2.8", "192.0.2.8"),
+            ("", "192.0.2.7"),
+        ] {
+            let mut parts = parts("/", &[("host", "h"), ("x-forwarded-for", sent)]);
+            let received = receive_from(&mut parts, true).expect("a legal head");
+            assert_eq!(received.client.to_string(), client, "{sent}");
+        }
+    }
+
+    #[test]
+    fn forwarded_says_who_asked_for_what() {
+        let headers = [("host", "h:81"), ("forwarded", "for=198.51.100.9")];
+        let ours = "for=192.0.2.7;host=\"h:81\";proto=http";
+        let mut stranger = parts("/", &headers);
+        receive_from(&mut stranger, false).expect("a legal head");
+        let values = |parts: &request::Parts| -> Vec<String> {
+            let values = parts.headers.get_all(header::FORWARDED).iter();
+            values
+                .map(|value| value.to_str().expect("ASCII").to_owned())
+                .collect()
+        };
+        assert_eq!(values(&stranger), [ours]);
+        let mut proxy = parts("/", &headers);
+        receive_from(&mut proxy, true).expect("a legal head");
+        assert_eq!(values(&proxy), ["for=198.51.100.9", ours]);
     }
 }

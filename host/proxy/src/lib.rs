@@ -38,6 +38,8 @@ mod path;
 
 mod router;
 
+mod rewrite;
+
 mod chain;
 
 mod messages;
@@ -45,6 +47,7 @@ mod standard;
 
 mod upgrade_limits;
 
+mod split;
 mod upstream;
 
 mod outbound;

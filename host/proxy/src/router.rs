@@ -197,7 +197,7 @@ fn lower_case(text: &str) -> Cow<'_, str> {
 }
 
 /// The host without port and without the dot that ends a fully qualified name.
-fn host_of(authority: &str) -> &str {
+pub(crate) fn host_of(authority: &str) -> &str {
     let host = match authority.rfind(']') {
         Some(end) => &authority[..=end],
         None => authority.split(':').next().unwrap_or_default(),

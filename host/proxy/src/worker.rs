@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use http::HeaderMap;
 use tokio::runtime::LocalOptions;
 use tokio::sync::{Notify, Semaphore, mpsc, oneshot, watch};
 use witgate_runtime::wasi_http::{HttpPlugin, WorkerHttpPlugin};
@@ -18,12 +19,13 @@ use witgate_runtime::{Isolation, StartError, WorkerPlugin};
 use crate::body::Body;
 use crate::chain::Link;
 use crate::completion::{self, Completions, ToTell};
-use crate::config::{Destination, Listener, Server, Websocket};
+use crate::config::{self, Destination, Listener, PathPattern, Rewrite, Server, Websocket};
 use crate::generation::Generation;
 use crate::health;
 use crate::listener::WorkerListener;
 use crate::metrics::{Metrics, RouteCounts};
 use crate::router::Router;
+use crate::split::{Share, Split};
 use crate::upgrade_limits::UpgradeLimits;
 use crate::upstream::{Shared, WorkerUpstream};
 
@@ -49,7 +51,8 @@ pub(crate) struct Worker {
 #[derive(Debug)]
 pub(crate) struct WorkerRoute {
     pub(crate) name: Arc<str>,
-    pub(crate) strip_prefix: Option<Arc<str>>,
+    pub(crate) path: PathPattern,
+    pub(crate) rewrite: Option<Rewrite>,
     /// The hook plugins before the first middleware, or all.
     chain: Vec<Link>,
     /// Each middleware with the hook plugins behind it.
@@ -58,7 +61,9 @@ pub(crate) struct WorkerRoute {
     pub(crate) to_tell: Option<ToTell>,
     pub(crate) component: Option<Rc<WorkerHttpPlugin>>,
     pub(crate) destination: Destination,
-    pub(crate) upstream: Option<Rc<WorkerUpstream>>,
+    upstream: Option<Rc<WorkerUpstream>>,
+    /// In place of one upstream.
+    split: Option<Split>,
     pub(crate) counts: Arc<RouteCounts>,
     pub(crate) websocket: Option<Websocket>,
     pub(crate) upgrades: Arc<UpgradeLimits>,
@@ -67,6 +72,14 @@ pub(crate) struct WorkerRoute {
 type HttpPlugins = BTreeMap<Arc<str>, Rc<WorkerHttpPlugin>>;
 
 impl WorkerRoute {
+    /// Where a request with these fields goes to.
+    pub(crate) fn upstream(&self, headers: &HeaderMap) -> Option<&WorkerUpstream> {
+        match &self.split {
+            None => self.upstream.as_deref(),
+            Some(split) => Some(split.choose(headers)),
+        }
+    }
+
     /// The chain in parts: how many hook plugins stand before this one, its own, and the middleware that ends it, if
     /// another one follows.
     pub(crate) fn part(&self, part: usize) -> (usize, &[Link], Option<&WorkerHttpPlugin>) {
@@ -316,6 +329,18 @@ fn http_plugins(
     generation.http_plugins.iter().map(plugin).collect()
 }
 
+fn divided(split: &config::Split, upstreams: &BTreeMap<Arc<str>, Rc<WorkerUpstream>>) -> Split {
+    let shares = split.shares.iter();
+    let share = |(name, weight): &(Arc<str>, u32)| {
+        let upstream = upstreams.get(name)?.clone();
+        Some(Share::new(upstream, *weight))
+    };
+    Split {
+        shares: shares.filter_map(share).collect(),
+        sticky: split.sticky.clone(),
+    }
+}
+
 fn routes(
     generation: &Generation,
     upstreams: &BTreeMap<Arc<str>, Rc<WorkerUpstream>>,
@@ -339,7 +364,7 @@ fn routes(
         let behind: Vec<_> = middleware.cloned().zip(parts.map(links)).collect();
         (links(first), behind)
     };
-    let route = |(route, upgrades): (&crate::config::Route, &Arc<UpgradeLimits>)| {
+    let route = |(route, upgrades): (&config::Route, &Arc<UpgradeLimits>)| {
         let (chain, behind) = divide(&route.plugins);
         // All hook plugins of the chain, in their order.
         let links = chain
@@ -347,7 +372,8 @@ fn routes(
             .chain(behind.iter().flat_map(|(_, links)| links));
         WorkerRoute {
             name: route.name.clone(),
-            strip_prefix: route.strip_prefix.clone(),
+            path: route.path.clone(),
+            rewrite: route.rewrite.clone(),
             to_tell: completion::to_tell(links),
             chain,
             behind,
@@ -358,6 +384,10 @@ fn routes(
             destination: route.destination.clone(),
             upstream: match &route.destination {
                 Destination::Upstream(name) => upstreams.get(name).cloned(),
+                _ => None,
+            },
+            split: match &route.destination {
+                Destination::Split(split) => Some(divided(split, upstreams)),
                 _ => None,
             },
             counts: metrics.route(
@@ -470,6 +500,11 @@ impl Worker {
     pub(crate) fn next_id(&self) -> Arc<str> {
         self.ids.next()
     }
+
+    /// A number that differs from all others, and need not be secret.
+    pub(crate) fn random(&self) -> u64 {
+        self.ids.random()
+    }
 }
 
 /// Request ids: a random number of this worker and this start, then a count. 32 hex digits.
@@ -477,6 +512,7 @@ impl Worker {
 struct Ids {
     random: u64,
     count: Cell<u64>,
+    noise: Cell<u64>,
 }
 
 impl Ids {
@@ -485,6 +521,7 @@ impl Ids {
         Self {
             random: RandomState::new().hash_one(std::process::id()),
             count: Cell::new(0),
+            noise: Cell::new(RandomState::new().hash_one(std::process::id())),
         }
     }
 
@@ -497,6 +534,17 @@ impl Ids {
         str::from_utf8(&digits)
             .expect("hex digits are ASCII")
             .into()
+    }
+}
+
+impl Ids {
+    /// SplitMix64: every number once before any of them comes again.
+    fn random(&self) -> u64 {
+        let state = self.noise.get().wrapping_add(0x9e37_79b9_7f4a_7c15);
+        self.noise.set(state);
+        let mixed = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
     }
 }
 
@@ -585,6 +633,7 @@ mod tests {
         let ids = Ids {
             random: 0x0123_4567_89ab_cdef,
             count: Cell::new(0xff),
+            noise: Cell::new(0),
         };
         assert_eq!(&*ids.next(), "0123456789abcdef00000000000000ff");
         assert_eq!(&*ids.next(), "0123456789abcdef0000000000000100");

@@ -48,7 +48,6 @@ impl PathPattern {
         self.placeholders.iter().any(|(other, _)| **other == *name)
     }
 
-    #[cfg(test)]
     /// What stands for each placeholder in a path, in their order, and then what stands for `/*`: nothing, or a path.
     /// `None` when the path does not match.
     pub(crate) fn captures<'a>(&self, path: &'a str) -> Option<Vec<&'a str>> {

@@ -14,7 +14,7 @@ use ipnet::IpNet;
 use witgate_runtime::{Isolation, Origin, WasiDirectory};
 
 use super::shape::Located;
-use super::{Authorities, Conditions, Contents, Location, PathPattern, Upstream};
+use super::{Authorities, Conditions, Contents, Location, PathPattern, Template, Upstream};
 pub use crate::tls::Tls;
 
 /// A whole configuration file, without the parts that other crates own (`[chrome]`).
@@ -79,6 +79,12 @@ pub struct Server {
     pub workers: usize,
     /// `trusted-proxies`: peers whose `X-Forwarded-For`, `-Proto` and `-Host` are believed. Default: none.
     pub trusted_proxies: Vec<IpNet>,
+    /// `forwarded`: upstreams are told of the client by `Forwarded` (RFC 7239) as well. Default `false`.
+    pub forwarded: bool,
+    /// `via`: our name in `Via`. Default: there is none, and the field goes through as it is.
+    pub via: Option<Via>,
+    /// `trace-context`: default: the fields go through as they are.
+    pub trace_context: Option<TraceContext>,
     /// `shutdown-grace`: how long in-flight exchanges may take to end after a stop was asked for. Default `30s`.
     pub shutdown_grace: Duration,
     /// `drain-delay`: how long `/ready` says no, after a stop was asked for, before listeners close. Long enough for
@@ -86,6 +92,22 @@ pub struct Server {
     pub drain_delay: Duration,
     /// `code-cache`: directory of compiled components. Default `$XDG_CACHE_HOME/witgate`; `false` turns it off.
     pub code_cache: CodeCache,
+}
+
+/// `server.via`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Via {
+    /// A pseudonym (RFC 9110 §7.6.3): a request that has it already goes in a circle.
+    pub name: Box<str>,
+}
+
+/// `server.trace-context`: `traceparent` and `tracestate` by the W3C.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TraceContext {
+    /// `begin`: a request without a trace becomes the first of one. Default `true`.
+    pub begin: bool,
+    /// `sampled`: how many of a hundred traces that begin here are said to be recorded. Default 100.
+    pub sampled: u8,
 }
 
 /// `server.code-cache`
@@ -161,9 +183,8 @@ pub struct Route {
     pub path: PathPattern,
     /// `methods`, `headers` and `query`
     pub conditions: Conditions,
-    /// `strip-prefix`: taken off the path before any plugin sees it. Every path that the route matches starts with
-    /// it, at the boundary of a segment: `/api` for `path = "/api/*"` or `"/api/v1/*"`.
-    pub strip_prefix: Option<Arc<str>>,
+    /// `strip-prefix` or `rewrite`: what becomes of the path before any plugin sees it.
+    pub rewrite: Option<Rewrite>,
     /// `plugins`: the chain, by name, each one present in [`Config::plugins`].
     pub plugins: Vec<Arc<str>>,
     /// Where each name of `plugins` stands in the file.
@@ -227,10 +248,53 @@ pub enum Destination {
         /// Where it stands in the file.
         location: Location,
     },
+    /// `upstream = [{ name = "NAME", weight = 9 }, …]`
+    Split(Split),
+    /// `redirect = { to = "https://{host}{path}", status = 308 }`
+    Redirect(Redirect),
     /// `reply = { status = 200, headers = { … }, body = "…" }`
     Reply(FixedReply),
     /// None of them: the last plugin has to answer; a request that none answers is a 404.
     Plugins,
+}
+
+/// What becomes of a path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Rewrite {
+    /// `strip-prefix`: taken off. Every path that the route matches starts with it, at the boundary of a segment: `/api`
+    /// for `path = "/api/*"` or `"/api/v1/*"`.
+    Strip(Arc<str>),
+    /// `rewrite.path`: in place of the whole path.
+    Path(Template),
+    /// `rewrite.prefix`: in place of all before `/*`.
+    Prefix(Template),
+}
+
+/// `upstream` with weights.
+#[derive(Debug, Clone)]
+pub struct Split {
+    /// Each present in [`Config::upstreams`], with its weight; not all of them are 0.
+    pub shares: Vec<(Arc<str>, u32)>,
+    /// `sticky`: what keeps a client with one of them. Default: nothing.
+    pub sticky: Option<Sticky>,
+}
+
+/// `sticky`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Sticky {
+    /// `{ cookie = "NAME" }`: the value of a cookie.
+    Cookie(Box<str>),
+    /// `{ header = "NAME" }`: the value of a field.
+    Header(HeaderName),
+}
+
+/// `redirect`
+#[derive(Debug, Clone)]
+pub struct Redirect {
+    /// `to`: a URL, or a path on the same host.
+    pub to: Template,
+    /// `status`: 301, 302, 303, 307 or 308. Default 308, which keeps method and body.
+    pub status: StatusCode,
 }
 
 /// `reply`

@@ -181,7 +181,7 @@ mod tests {
     use http::StatusCode;
 
     use super::super::PathPattern;
-    use super::super::model::{CodeCache, Destination, HostPattern};
+    use super::super::model::{CodeCache, Destination, HostPattern, Rewrite};
     use super::super::shape;
     use super::*;
 
@@ -278,7 +278,7 @@ mod tests {
         ];
         assert_eq!(cdp.hosts, hosts);
         assert_eq!(cdp.path, PathPattern::prefix("/json"));
-        assert_eq!(cdp.strip_prefix.as_deref(), Some("/json"));
+        assert_eq!(cdp.rewrite, Some(Rewrite::Strip("/json".into())));
         assert_eq!(cdp.plugins, ["close", "token"].map(Arc::<str>::from));
         assert!(matches!(&cdp.destination, Destination::Upstream(name) if &**name == "chromium"));
         assert_eq!((&*health.name, health.listener), ("health", 1));
@@ -382,11 +382,11 @@ mod tests {
             ),
             (
                 "plugins = []",
-                "10 nothing answers this route: it has no upstream, no component, no reply and no plugins",
+                "10 nothing answers this route: it has no upstream, no component, no reply, no redirect and no plugins",
             ),
             (
                 "upstream = 'origin'\nreply = {}",
-                "12 a route ends in an upstream, in a component or in a fixed reply, not in two of them",
+                "12 a route ends in an upstream, in a component, in a fixed reply or in a redirect, not in two of them",
             ),
             (
                 "upstream = 'origin'\npath = '/apis/*'\nstrip-prefix = '/api'",
@@ -397,6 +397,87 @@ mod tests {
                 "12 the route also matches paths that do not start with '/api'",
             ),
             ("reply = { status = 199 }", "11 199 is out of range"),
+            (
+                "upstream = [{ name = 'origin', weight = 0 }]",
+                "11 no upstream of the list has a weight, so that no request would go anywhere",
+            ),
+            (
+                "upstream = []",
+                "11 no upstream of the list has a weight, so that no request would go anywhere",
+            ),
+            (
+                "upstream = ['origin', 'orign']",
+                "11 there is no upstream 'orign'",
+            ),
+            (
+                "upstream = ['origin', { name = 'origin' }]",
+                "11 upstream `origin` stands twice in the list",
+            ),
+            (
+                "upstream = 'origin'\nsticky = { cookie = 'a' }",
+                "12 `sticky` keeps clients with one of several upstreams, and there are none to choose from",
+            ),
+            (
+                "upstream = ['origin']\nsticky = { cookie = 'a b' }",
+                "12 '***' is no name of a cookie",
+            ),
+            (
+                "redirect = { to = 'example.com' }",
+                "11 'example.com' is no URL",
+            ),
+            (
+                "redirect = { to = 'https://' }",
+                "11 'https://' leads to no host",
+            ),
+            (
+                "redirect = { to = 'https://{path}' }",
+                "11 'https://{path}' leads to no host",
+            ),
+            (
+                "path = '/{id}'\nredirect = { to = 'https://a.example{id}' }",
+                "12 'https://a.example{id}' leads to no host",
+            ),
+            ("redirect = { to = '/a b' }", "11 '/a b' is no URL"),
+            (
+                "redirect = { to = '/{id}' }",
+                "11 nothing stands for `{id}` here",
+            ),
+            (
+                "redirect = { to = '/', status = 304 }",
+                "11 304 sends nobody elsewhere",
+            ),
+            (
+                "redirect = { to = '/' }\nrewrite = { path = '/' }",
+                "10 a redirect says itself what becomes of the path",
+            ),
+            (
+                "upstream = 'origin'\npath = '/a'\nrewrite = { prefix = '/b' }",
+                "13 the route's `path` does not end in `/*`, so there is nothing behind a prefix",
+            ),
+            (
+                "upstream = 'origin'\nrewrite = { path = '/a/{rest}' }",
+                "12 a path in '/a/{rest}' does not stand between two segments",
+            ),
+            (
+                "upstream = 'origin'\nrewrite = { path = '{rest}..' }",
+                "12 a path in '{rest}..' does not stand between two segments",
+            ),
+            (
+                "upstream = 'origin'\nrewrite = { path = '/a/../b' }",
+                "12 servers differ in how they read '/a/../b'",
+            ),
+            (
+                "upstream = 'origin'\nrewrite = { path = 'a' }",
+                "12 'a' is no path",
+            ),
+            (
+                "upstream = 'origin'\nrewrite = { path = '/a?b' }",
+                "12 '/a?b' is no path",
+            ),
+            (
+                "upstream = 'origin'\nrewrite = {}",
+                "12 one of `path` and `prefix` says what the path becomes",
+            ),
             (
                 "[route.reply]\nstatus = 204\nbody = 'x'",
                 "12 a 204 has no body",

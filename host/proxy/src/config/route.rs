@@ -5,15 +5,18 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
-use http::{HeaderValue, StatusCode};
+use http::{HeaderName, HeaderValue, StatusCode};
 
 use super::http_shape::{
     header_conditions, host, method, path_pattern, prefix, query_conditions, reply_headers,
 };
 use super::matching::{Conditions, PathPattern};
-use super::model::{Destination, FixedReply, Route, RouteLimits, Websocket};
+use super::model::{
+    Destination, FixedReply, Redirect, Rewrite, Route, RouteLimits, Split, Sticky, Websocket,
+};
 use super::shape::{Located, duration, integer, list, located, name, one_or_many, string, table};
 use super::suggest::{did_you_mean, enumerate};
+use super::template::{path_template, url_template};
 use super::{Item, Location, Problem, Section};
 
 /// Names that a route can refer to: all that are declared, also those whose declaration is wrong otherwise.
@@ -52,9 +55,18 @@ pub(super) fn read(section: &mut Section<'_>, names: &Names, position: usize) ->
         headers: section.default("headers", Vec::new(), header_conditions),
         query: section.default("query", Vec::new(), query_conditions),
     };
-    let strip_prefix = read_strip_prefix(section, path.as_ref());
+    let rewrite = read_rewrite(section, path.as_ref());
     let plugins = read_plugins(section, names);
-    let destination = read_destination(section, names, plugins.is_some());
+    let destination = read_destination(section, names, plugins.is_some(), path.as_ref());
+    if let (Some(_), Some(Destination::Redirect(_))) = (&rewrite, &destination) {
+        let message = "a redirect says itself what becomes of the path";
+        let problem = Problem::error(section.location(), section.path(), message);
+        section.reader().report(
+            problem.with_help(
+                "leave `strip-prefix` and `rewrite` out; `{rest}` is what stands for `/*`",
+            ),
+        );
+    }
     let (plugins, plugin_locations) = plugins.unwrap_or_default().into_iter().unzip();
     let websocket = section.optional("websocket", table(read_websocket));
     let limits = section.default("limits", RouteLimits::default(), table(read_limits));
@@ -74,7 +86,7 @@ pub(super) fn read(section: &mut Section<'_>, names: &Names, position: usize) ->
             hosts,
             path: path_value,
             conditions,
-            strip_prefix,
+            rewrite,
             plugins,
             plugin_locations,
             destination: destination?,
@@ -135,10 +147,55 @@ fn reference(item: &Item<'_>, noun: &str, header: &str, declared: &[String]) -> 
     index
 }
 
+/// `strip-prefix` or `rewrite`.
+fn read_rewrite(section: &mut Section<'_>, path: Option<&Located<PathPattern>>) -> Option<Rewrite> {
+    let strip = read_strip_prefix(section, path);
+    let Some(item) = section.item("rewrite") else {
+        return strip;
+    };
+    let pattern = path.map_or_else(|| PathPattern::prefix(""), |path| path.value.clone());
+    let rewrite = table(|rewrite| read_new_path(rewrite, &pattern))(&item);
+    if strip.is_some() {
+        return item.reject(
+            "`strip-prefix` and `rewrite` both say what becomes of the path",
+            "leave one out: `rewrite = { prefix = \"/v2\" }` replaces what comes before `/*`",
+        );
+    }
+    rewrite
+}
+
+fn read_new_path(section: &mut Section<'_>, pattern: &PathPattern) -> Option<Rewrite> {
+    match (section.item("path"), section.item("prefix")) {
+        (Some(path), None) => path_template(&path, pattern).map(Rewrite::Path),
+        (None, Some(prefix)) if !pattern.open => prefix.reject(
+            "the route's `path` does not end in `/*`, so there is nothing behind a prefix",
+            "write `rewrite = { path = \"…\" }`",
+        ),
+        (None, Some(prefix)) => {
+            let template = path_template(&prefix, pattern)?;
+            if prefix.text("the start of a path")?.ends_with('/') {
+                return prefix.reject(
+                    "what comes behind the prefix begins with a `/`",
+                    "leave the last `/` out; `strip-prefix` takes a prefix off and puts none in its place",
+                );
+            }
+            Some(Rewrite::Prefix(template))
+        }
+        _ => {
+            let message = "one of `path` and `prefix` says what the path becomes";
+            let problem = Problem::error(section.location(), section.path(), message);
+            section
+                .reader()
+                .report(problem.with_help("write `rewrite = { path = \"/v2/{id}\" }`"));
+            None
+        }
+    }
+}
+
 fn read_strip_prefix(
     section: &mut Section<'_>,
     path: Option<&Located<PathPattern>>,
-) -> Option<Arc<str>> {
+) -> Option<Rewrite> {
     let item = section.item("strip-prefix")?;
     let stripped = prefix(&item)?;
     let fixed = path.map_or("", |path| &*path.value.head);
@@ -146,7 +203,7 @@ fn read_strip_prefix(
         .strip_prefix(stripped.as_str())
         .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
     if fits {
-        return Some(stripped.into());
+        return Some(Rewrite::Strip(stripped.into()));
     }
     let shown = item.shown();
     let problem = item
@@ -195,45 +252,148 @@ fn read_destination(
     section: &mut Section<'_>,
     names: &Names,
     has_plugins: bool,
+    path: Option<&Located<PathPattern>>,
 ) -> Option<Destination> {
-    let ends = ["upstream", "component", "reply"].map(|key| section.item(key));
+    let ends = ["upstream", "component", "reply", "redirect"].map(|key| section.item(key));
     let mut given = ends.iter().flatten();
     if let (Some(first), Some(second)) = (given.next(), given.next()) {
         second.reader().report(
             second
-                .problem("a route ends in an upstream, in a component or in a fixed reply, not in two of them")
+                .problem("a route ends in an upstream, in a component, in a fixed reply or in a redirect, not in two of them")
                 .with_help("remove one of them, or split the route")
                 .with_related(first.location(), format!("the {}", first.name())),
         );
         return None;
     }
-    let [upstream, component, reply] = ends;
-    match (upstream, component, reply) {
-        (Some(item), ..) => {
-            let index = reference(&item, "upstream", "[upstream.NAME]", &names.upstreams)?;
-            Some(Destination::Upstream(
-                names.upstreams[index].as_str().into(),
-            ))
-        }
-        (_, Some(item), _) => {
+    let [upstream, component, reply, redirect] = ends;
+    if upstream.as_ref().is_none_or(|item| !item.is_list())
+        && let Some(sticky) = section.item("sticky")
+    {
+        return sticky.reject(
+            "`sticky` keeps clients with one of several upstreams, and there are none to choose from",
+            "leave it out, or list upstreams: upstream = [{ name = \"a\", weight = 9 }, { name = \"b\" }]",
+        );
+    }
+    match (upstream, component, reply, redirect) {
+        (Some(item), ..) if item.is_list() => read_split(section, &item, names),
+        (Some(item), ..) => upstream_name(&item, names).map(Destination::Upstream),
+        (_, Some(item), ..) => {
             let index = reference(&item, "plugin", "[plugin.NAME]", &names.plugins)?;
             Some(Destination::Component {
                 name: names.plugins[index].as_str().into(),
                 location: item.location(),
             })
         }
-        (.., Some(item)) => table(read_reply)(&item).map(Destination::Reply),
-        (None, None, None) if has_plugins => Some(Destination::Plugins),
-        (None, None, None) => {
-            let message = "nothing answers this route: it has no upstream, no component, no reply and no plugins";
+        (_, _, Some(item), _) => table(read_reply)(&item).map(Destination::Reply),
+        (.., Some(item)) => {
+            let pattern = path.map_or_else(|| PathPattern::prefix(""), |path| path.value.clone());
+            let read = |redirect: &mut Section<'_>| read_redirect(redirect, &pattern);
+            table(read)(&item).map(Destination::Redirect)
+        }
+        (None, None, None, None) if has_plugins => Some(Destination::Plugins),
+        (None, None, None, None) => {
+            let message = "nothing answers this route: it has no upstream, no component, no reply, no redirect and no plugins";
             section.reader().report(
                 Problem::error(section.location(), section.path(), message).with_help(
-                    "add `upstream = NAME`, `component = NAME`, `reply = { body = TEXT }`, or `plugins` of which one answers",
+                    "add `upstream = NAME`, `component = NAME`, `reply = { body = TEXT }`, `redirect = { to = URL }`, or `plugins` of which one answers",
                 ),
             );
             None
         }
     }
+}
+
+fn upstream_name(item: &Item<'_>, names: &Names) -> Option<Arc<str>> {
+    let index = reference(item, "upstream", "[upstream.NAME]", &names.upstreams)?;
+    Some(names.upstreams[index].as_str().into())
+}
+
+/// `upstream = [{ name = "a", weight = 9 }, "b"]`
+fn read_split(section: &mut Section<'_>, item: &Item<'_>, names: &Names) -> Option<Destination> {
+    let sticky = section.optional("sticky", table(read_sticky));
+    let listed = item.elements("a list of upstreams")?;
+    let mut shares: Vec<(Arc<str>, u32)> = Vec::new();
+    for item in &listed {
+        let share = match item.is_table() {
+            true => table(|share| read_share(share, names))(item)?,
+            false => (upstream_name(item, names)?, 1),
+        };
+        if shares.iter().any(|(name, _)| *name == share.0) {
+            return item.reject(
+                format!("upstream `{}` stands twice in the list", share.0),
+                "leave one out, and add its weight to the other",
+            );
+        }
+        shares.push(share);
+    }
+    if shares.iter().all(|(_, weight)| *weight == 0) {
+        return item.reject(
+            "no upstream of the list has a weight, so that no request would go anywhere",
+            "give one of them a weight of 1 or more",
+        );
+    }
+    Some(Destination::Split(Split { shares, sticky }))
+}
+
+fn read_share(section: &mut Section<'_>, names: &Names) -> Option<(Arc<str>, u32)> {
+    let name = section.required("name", "\"origin\"", |item| upstream_name(item, names));
+    let weight = section.default("weight", 1, integer(0..=1_000_000));
+    Some((name?, weight))
+}
+
+fn read_sticky(section: &mut Section<'_>) -> Option<Sticky> {
+    match (section.item("cookie"), section.item("header")) {
+        (Some(cookie), None) => cookie_name(&cookie).map(Sticky::Cookie),
+        (None, Some(header)) => field_name(&header).map(Sticky::Header),
+        _ => {
+            let message = "one of `cookie` and `header` says what keeps a client with its upstream";
+            let problem = Problem::error(section.location(), section.path(), message);
+            let help = "write `sticky = { cookie = \"session\" }`";
+            section.reader().report(problem.with_help(help));
+            None
+        }
+    }
+}
+
+fn field_name(item: &Item<'_>) -> Option<HeaderName> {
+    let name = item.text("the name of a field")?.parse().ok();
+    name.or_else(|| {
+        item.reject(
+            format!("{} is no header name", item.shown()),
+            "write one such as \"x-user\"",
+        )
+    })
+}
+
+/// A token, as RFC 6265 §4.1.1 wants it.
+fn cookie_name(item: &Item<'_>) -> Option<Box<str>> {
+    let text = item.text("the name of a cookie")?;
+    match text.parse::<HeaderName>() {
+        Ok(_) => Some(text.into()),
+        Err(_) => item.reject(
+            format!("{} is no name of a cookie", item.shown()),
+            "write one such as \"session\"",
+        ),
+    }
+}
+
+fn read_redirect(section: &mut Section<'_>, pattern: &PathPattern) -> Option<Redirect> {
+    let to = section.required("to", "\"https://{host}{path}\"", |item| {
+        url_template(item, pattern)
+    });
+    let status = section.default("status", StatusCode::PERMANENT_REDIRECT, redirect_status);
+    Some(Redirect { to: to?, status })
+}
+
+fn redirect_status(item: &Item<'_>) -> Option<StatusCode> {
+    let code: u16 = integer(300..=399)(item)?;
+    if ![301, 302, 303, 307, 308].contains(&code) {
+        return item.reject(
+            format!("{code} sends nobody elsewhere"),
+            "write 301, 302, 303, 307 or 308; 307 (for now) and 308 (for good) keep method and body",
+        );
+    }
+    StatusCode::from_u16(code).ok()
 }
 
 fn read_websocket(section: &mut Section<'_>) -> Option<Websocket> {

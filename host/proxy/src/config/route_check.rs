@@ -175,7 +175,7 @@ pub(super) fn unused(reader: &Reader<'_>, config: &Config) {
             )));
         }
     }
-    let reached: BTreeSet<&Arc<str>> = config.routes.iter().filter_map(upstream_of).collect();
+    let reached: BTreeSet<&Arc<str>> = config.routes.iter().flat_map(upstreams_of).collect();
     for (name, upstream) in &config.upstreams {
         if !reached.contains(name) {
             let message = format!("upstream `{name}` is used by no route");
@@ -210,7 +210,7 @@ pub(super) fn unused(reader: &Reader<'_>, config: &Config) {
 fn upgrade_keys_without_upgrades(reader: &Reader<'_>, config: &Config) {
     for (index, route) in config.routes.iter().enumerate() {
         let about_upgrades = route.websocket.is_some() || route.limits != RouteLimits::default();
-        if about_upgrades && upstream_of(route).is_none() {
+        if about_upgrades && upstreams_of(route).is_empty() {
             let name = &route.name;
             let message = format!("route `{name}` limits or watches upgrades, and has none");
             let problem =
@@ -222,16 +222,17 @@ fn upgrade_keys_without_upgrades(reader: &Reader<'_>, config: &Config) {
     }
 }
 
-fn upstream_of(route: &Route) -> Option<&Arc<str>> {
+fn upstreams_of(route: &Route) -> Vec<&Arc<str>> {
     match &route.destination {
-        Destination::Upstream(name) => Some(name),
-        Destination::Component { .. } | Destination::Reply(_) | Destination::Plugins => None,
+        Destination::Upstream(name) => vec![name],
+        Destination::Split(split) => split.shares.iter().map(|(name, _)| name).collect(),
+        _ => Vec::new(),
     }
 }
 
 fn component_of(route: &Route) -> Option<&Arc<str>> {
     match &route.destination {
         Destination::Component { name, .. } => Some(name),
-        Destination::Upstream(_) | Destination::Reply(_) | Destination::Plugins => None,
+        _ => None,
     }
 }

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use super::model::{CodeCache, Server};
-use super::shape::{duration, integer, list, path};
+use super::model::{CodeCache, Server, TraceContext, Via};
+use super::shape::{boolean, duration, integer, list, name, path, table};
 use super::value::Value;
 use super::{Item, Section};
 
@@ -16,6 +16,9 @@ impl Default for Server {
         Self {
             workers: std::thread::available_parallelism().map_or(1, NonZero::get),
             trusted_proxies: Vec::new(),
+            forwarded: false,
+            via: None,
+            trace_context: None,
             shutdown_grace: Duration::from_secs(30),
             drain_delay: Duration::ZERO,
             code_cache: CodeCache::Default,
@@ -28,9 +31,21 @@ pub(super) fn read(section: &mut Section<'_>) -> Option<Server> {
     Some(Server {
         workers: section.default("workers", default.workers, integer(1..=1024)),
         trusted_proxies: section.default("trusted-proxies", Vec::new(), list(network)),
+        forwarded: section.default("forwarded", default.forwarded, boolean),
+        via: section
+            .optional("via", name)
+            .map(|name| Via { name: name.into() }),
+        trace_context: section.optional("trace-context", table(trace_context)),
         shutdown_grace: section.default("shutdown-grace", default.shutdown_grace, duration),
         drain_delay: section.default("drain-delay", default.drain_delay, duration),
         code_cache: section.default("code-cache", default.code_cache, code_cache),
+    })
+}
+
+fn trace_context(section: &mut Section<'_>) -> Option<TraceContext> {
+    Some(TraceContext {
+        begin: section.default("begin", true, boolean),
+        sampled: section.default("sampled", 100, integer(0..=100)),
     })
 }
 
@@ -57,7 +72,6 @@ fn code_cache(item: &Item<'_>) -> Option<CodeCache> {
 #[cfg(test)]
 mod tests {
     use super::super::Document;
-    use super::super::shape::table;
     use super::*;
 
     fn server(text: &str) -> Result<Server, String> {
@@ -82,7 +96,7 @@ mod tests {
     #[test]
     fn what_is_set_is_taken_over() {
         let server = server(
-            "workers = 3\ntrusted-proxies = ['10.0.0.0/8', '::1']\nshutdown-grace = '0s'\ndrain-delay = '5s'\ncode-cache = 'cache'",
+            "workers = 3\ntrusted-proxies = ['10.0.0.0/8', '::1']\nshutdown-grace = '0s'\ndrain-delay = '5s'\ncode-cache = 'cache'\nforwarded = true\nvia = 'edge-1'\ntrace-context = { sampled = 5 }",
         )
         .expect("all of it is valid");
         assert_eq!(server.workers, 3);
@@ -94,6 +108,13 @@ mod tests {
         assert_eq!(networks, ["10.0.0.0/8", "::1/128"]);
         assert_eq!(server.shutdown_grace, Duration::ZERO);
         assert_eq!(server.drain_delay, Duration::from_secs(5));
+        assert!(server.forwarded);
+        assert_eq!(server.via.map(|via| via.name), Some("edge-1".into()));
+        let trace = TraceContext {
+            begin: true,
+            sampled: 5,
+        };
+        assert_eq!(server.trace_context, Some(trace));
         assert_eq!(server.code_cache, CodeCache::Directory("etc/cache".into()));
     }
 
