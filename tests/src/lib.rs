@@ -8,12 +8,14 @@
 //!
 //! The binary is looked for beside the test executable, so it has to be built first: `cargo build -p witgate`.
 
+pub mod admin;
 pub mod chrome_service;
 pub mod chromium;
 pub mod clients;
 pub mod config;
 pub mod curl;
 pub mod deployment;
+pub mod dns;
 pub mod http;
 pub mod http2;
 pub mod nginx;

@@ -51,6 +51,12 @@ impl Upstream {
     #[must_use]
     pub fn start(script: impl Fn(&mut Peer) + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("the loopback has a free port");
+        Self::on(listener, script)
+    }
+
+    /// As [`start`](Self::start), on a socket that listens already.
+    #[must_use]
+    pub fn on(listener: TcpListener, script: impl Fn(&mut Peer) + Send + Sync + 'static) -> Self {
         let address = listener
             .local_addr()
             .expect("a bound listener has an address");
@@ -70,13 +76,7 @@ impl Upstream {
     /// Answers every request on every connection with what `answer` makes of it, keeping connections open.
     #[must_use]
     pub fn answering(answer: impl Fn(&Message) -> Vec<u8> + Send + Sync + 'static) -> Self {
-        Self::start(move |peer| {
-            while let Some(request) = peer.next_request() {
-                if peer.try_send(answer(&request)).is_err() {
-                    return;
-                }
-            }
-        })
+        Self::start(move |peer| peer.answer(&answer))
     }
 
     /// Where it listens.
@@ -136,6 +136,15 @@ impl Drop for Upstream {
 }
 
 impl Peer {
+    /// Answers every request with what `answer` makes of it, until the proxy closes.
+    pub fn answer(&mut self, answer: impl Fn(&Message) -> Vec<u8>) {
+        while let Some(request) = self.next_request() {
+            if self.try_send(answer(&request)).is_err() {
+                return;
+            }
+        }
+    }
+
     /// Reads the next request and its body; `None` when the proxy closed the connection instead, before it or within
     /// its body, as it does when its client or a plugin broke off.
     ///

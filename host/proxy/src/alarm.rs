@@ -5,10 +5,10 @@
 
 use std::future::Future;
 use std::pin::{Pin, pin};
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::task::coop::unconstrained;
+use tokio::task::coop::{has_budget_remaining, unconstrained};
 use tokio::time::{Instant, Sleep, sleep_until};
 
 /// A timer whose end is often moved on.
@@ -24,8 +24,14 @@ impl Alarm {
         }
         loop {
             // A task that has spent its turn on bytes that came would not even be told the time, and a peer that
-            // never stops sending would never be too late.
-            ready!(pin!(unconstrained(timer.as_mut())).poll(cx));
+            // never stops sending would never be too late. The timers themselves may be behind then: they are looked
+            // at after some dozens of such turns.
+            if pin!(unconstrained(timer.as_mut())).poll(cx).is_pending() {
+                return match has_budget_remaining() || Instant::now() < end {
+                    true => Poll::Pending,
+                    false => Poll::Ready(()),
+                };
+            }
             if timer.deadline() >= end {
                 return Poll::Ready(());
             }
@@ -54,10 +60,11 @@ impl Pause {
         Self { limit, end, alarm }
     }
 
-    /// To be asked whenever there is nothing; ready when that lasts for too long.
-    pub(crate) fn poll_over(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    /// To be asked whenever there is nothing; ready when that lasts for too long, or until `latest`.
+    pub(crate) fn poll_over(&mut self, cx: &mut Context<'_>, latest: Option<Instant>) -> Poll<()> {
         let end = *self.end.get_or_insert_with(|| Instant::now() + self.limit);
-        self.alarm.poll_at(cx, end)
+        self.alarm
+            .poll_at(cx, latest.map_or(end, |latest| latest.min(end)))
     }
 
     /// Something came.
@@ -75,7 +82,7 @@ impl Pause {
 mod tests {
     use std::future::poll_fn;
 
-    use tokio::task::coop::{consume_budget, has_budget_remaining};
+    use tokio::task::coop::consume_budget;
 
     use super::*;
 
@@ -125,10 +132,10 @@ mod tests {
         runtime().block_on(async {
             let limit = Duration::from_millis(5);
             let mut pause = Pause::new(limit);
-            poll_fn(|cx| pause.poll_over(cx)).await;
+            poll_fn(|cx| pause.poll_over(cx, None)).await;
             pause.ended();
             let again = Instant::now();
-            poll_fn(|cx| pause.poll_over(cx)).await;
+            poll_fn(|cx| pause.poll_over(cx, None)).await;
             assert!(again.elapsed() >= limit);
         });
     }

@@ -12,7 +12,7 @@ use http::HeaderMap;
 use http_body::{Body as _, Frame, SizeHint};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use witgate_runtime::wasi_http::{HttpBody, HttpError, WasiBody};
 use witgate_runtime::{
     BodyTransform, Exchange, Finished, HeldEnd, PluginFailure, Reply, admitted_trailers,
@@ -20,7 +20,7 @@ use witgate_runtime::{
 
 use crate::alarm::Pause;
 use crate::file::FileBody;
-use crate::upstream::Lease;
+use crate::upstream::{Lease, Waits};
 
 /// A body: of one piece, from a connection, from a file, or one of these passed through a plugin.
 #[derive(Debug)]
@@ -53,6 +53,8 @@ pub(crate) enum BodyError {
     Read(#[from] hyper::Error),
     #[error("nothing came for {0:?}")]
     Stalled(Duration),
+    #[error("the route's `timeouts.total` is over")]
+    Late,
     #[error("over {0} bytes")]
     TooLarge(u64),
     #[error("{0}")]
@@ -115,6 +117,7 @@ impl Body {
         Self(Kind::Stream(Stream {
             incoming,
             pause: Pause::new(pause),
+            end: None,
             limit,
             progress: Some(progress),
             lease: None,
@@ -122,7 +125,7 @@ impl Body {
     }
 
     /// An upstream's response body. The connection goes back to its pool when the body has ended.
-    pub(crate) fn response(incoming: Incoming, pause: Duration, mut lease: Lease) -> Self {
+    pub(crate) fn response(incoming: Incoming, waits: &Waits, mut lease: Lease) -> Self {
         let alarm = lease.take_alarm();
         if incoming.is_end_stream() {
             lease.release(alarm);
@@ -131,7 +134,8 @@ impl Body {
         let lease = Some(lease);
         Self(Kind::Stream(Stream {
             incoming,
-            pause: Pause::with(pause, alarm),
+            pause: Pause::with(waits.pause, alarm),
+            end: waits.end,
             limit: None,
             progress: None,
             lease,
@@ -147,6 +151,15 @@ impl Body {
     /// The body of a request that a middleware passes on.
     pub(crate) fn onward(body: WasiBody) -> Self {
         Self(Kind::Onward(body))
+    }
+
+    /// The same body once more, where it can be sent twice: there is none, or it is of one piece.
+    pub(crate) fn again(&self) -> Option<Self> {
+        match &self.0 {
+            Kind::Full(bytes) => Some(Self(Kind::Full(bytes.clone()))),
+            Kind::Trailed(whole) => Some(Self(Kind::Trailed(whole.clone()))),
+            _ => None,
+        }
     }
 
     /// The same body with what was read of it.
@@ -364,6 +377,8 @@ impl Progress {
 struct Stream {
     incoming: Incoming,
     pause: Pause,
+    /// When it has to be over.
+    end: Option<Instant>,
     /// Bytes that may still come.
     limit: Option<u64>,
     progress: Option<Rc<Progress>>,
@@ -376,10 +391,16 @@ impl Stream {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let Poll::Ready(frame) = self.poll_incoming(cx) else {
-            ready!(self.pause.poll_over(cx));
-            return Poll::Ready(Some(Err(BodyError::Stalled(self.pause.limit))));
+            ready!(self.pause.poll_over(cx, self.end));
+            return Poll::Ready(Some(Err(match self.is_late() {
+                true => BodyError::Late,
+                false => BodyError::Stalled(self.pause.limit),
+            })));
         };
         self.pause.ended();
+        if self.is_late() {
+            return Poll::Ready(Some(Err(BodyError::Late)));
+        }
         // The receiver stops polling once it has seen the announced length or trailers, so the end is looked for here.
         let trailers = matches!(&frame, Some(Ok(frame)) if frame.is_trailers());
         if frame.is_none() || trailers || self.incoming.is_end_stream() {
@@ -390,6 +411,10 @@ impl Stream {
             Some(Err(error)) => Some(Err(error.into())),
             None => None,
         })
+    }
+
+    fn is_late(&self) -> bool {
+        self.end.is_some_and(|end| Instant::now() >= end)
     }
 
     fn poll_incoming(&mut self, cx: &mut Context<'_>) -> Poll<Option<hyper::Result<Frame<Bytes>>>> {
@@ -448,7 +473,7 @@ impl Written {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(cx) else {
-            ready!(self.pause.poll_over(cx));
+            ready!(self.pause.poll_over(cx, None));
             return Poll::Ready(Some(Err(BodyError::Stalled(self.pause.limit))));
         };
         self.pause.ended();

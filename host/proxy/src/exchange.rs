@@ -5,17 +5,19 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Version, header, request};
 use hyper::Request;
 use hyper::body::Incoming;
+use tokio::time::Instant;
 use witgate_runtime::{Exchange, HeadLimits};
 
 use crate::access::{Accounted, Entry, Outcome};
 use crate::body::Body;
 use crate::chain::{self, Forward};
 use crate::completion::{Kept, Parked};
-use crate::config::{Destination, Websocket};
+use crate::config::{Destination, RouteTimeouts, Websocket};
 use crate::connection::{self, Busy, Context, Peer};
 use crate::failure::{Failure, Side};
 use crate::head::{self, Received, remove_hop_by_hop};
@@ -28,7 +30,7 @@ use crate::standard;
 use crate::trailers;
 use crate::tunnel::{self, Granted};
 use crate::upgrade_limits::Permit;
-use crate::upstream::Outgoing;
+use crate::upstream::{Outgoing, Waits, WorkerUpstream};
 use crate::worker::WorkerRoute;
 
 /// Serves one request. Whatever happens on the way ends in a response and a line in the access log.
@@ -315,11 +317,12 @@ async fn arrive(
     };
     let outgoing = Outgoing {
         head: &exchange.request,
+        client: exchange.facts.client,
         use_upstream_authority: exchange.use_upstream_authority,
         upgrade,
         body,
         progress: entry.received.clone(),
-        pause: context.limits.body_timeout,
+        waits: waits(context, route, upstream, entry),
     };
     let mut response = upstream.send(outgoing, &mut entry.upstream).await?;
     entry.upstream_time = Some(entry.elapsed());
@@ -332,6 +335,26 @@ async fn arrive(
     settle_length(response.headers_mut())?;
     trailers::remove_all_but_announcement(response.headers_mut());
     Ok(response)
+}
+
+/// The route's own limits, and else those of the upstream and the listener.
+fn waits(
+    context: &Context,
+    route: &WorkerRoute,
+    upstream: &WorkerUpstream,
+    entry: &Entry,
+) -> Waits {
+    let RouteTimeouts {
+        response,
+        idle,
+        total,
+    } = route.timeouts;
+    let left = |total: Duration| Instant::now() + total.saturating_sub(entry.elapsed());
+    Waits {
+        response: response.unwrap_or_else(|| upstream.response_timeout()),
+        pause: idle.unwrap_or(context.limits.body_timeout),
+        end: total.map(left),
+    }
 }
 
 /// RFC 9112 §6.3: `Transfer-Encoding` overrides `Content-Length`, which must not be sent on; and a coding that was

@@ -10,6 +10,7 @@
 //! | plugin | quarantined, or all its calls are taken | 503 |
 //! | upstream | no connection, or a broken response | 502 |
 //! | upstream | too slow to connect or to answer | 504 |
+//! | host | a limit of the upstream is reached | 503 |
 //! | host | a file that cannot be read, or keeps changing | 500, 503 |
 //! | host | all upgraded connections of the route are taken | 503 |
 //!
@@ -171,6 +172,8 @@ impl Failure {
             BodyError::File(error) => {
                 Self::host(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())
             }
+            // The limit is on responses alone.
+            BodyError::Late => Self::client(StatusCode::REQUEST_TIMEOUT, error.to_string()),
             BodyError::Onward(error) => Self::plugin(format!(
                 "a middleware did not pass a whole request body on: {error}"
             )),
@@ -183,6 +186,7 @@ impl Failure {
             BodyError::Stalled(limit) => Self::gateway_timeout(format!(
                 "the upstream sent nothing of its body for {limit:?}"
             )),
+            BodyError::Late => Self::gateway_timeout(error.to_string()),
             BodyError::Plugin(failure) => held(failure, Side::Upstream),
             BodyError::File(error) => {
                 Self::host(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())

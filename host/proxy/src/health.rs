@@ -1,79 +1,84 @@
-//! Active health checks: one task for each endpoint, for all workers.
+//! Active health checks: one task for each target, for all workers.
 
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
-use http::{Request, StatusCode, header};
+use http::{Request, header};
 use http_body_util::Empty;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
-use crate::config::{Endpoint, HealthCheck};
-use crate::upstream::Shared;
+use crate::config::HealthCheck;
+use crate::upstream::{Shared, Target, watch_names};
 
-/// Starts the checks of an upstream, if it has any. They end with the worker that runs them, or once no generation
-/// uses the upstream any more.
+/// Watches what an upstream's names stand for, and starts its checks if it has any. All ends with the worker that runs
+/// it, or once no generation uses the upstream any more.
 pub(crate) fn watch(shared: &Arc<Shared>) {
-    let Some(check) = shared.config.health.clone() else {
-        return;
-    };
-    for at in 0..shared.config.endpoints.len() {
-        tokio::task::spawn_local(watch_endpoint(Arc::downgrade(shared), at, check.clone()));
+    watch_names(shared);
+    if let Some(check) = shared.config.health.clone() {
+        tokio::task::spawn_local(watch_targets(Arc::downgrade(shared), check));
     }
 }
 
-async fn watch_endpoint(upstream: Weak<Shared>, at: usize, check: HealthCheck) {
-    let mut clock = interval(check.interval);
-    clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
+/// Watches each target from when it comes up to when it goes.
+async fn watch_targets(upstream: Weak<Shared>, check: HealthCheck) {
+    let Some(mut targets) = upstream.upgrade().map(|shared| shared.watch_targets()) else {
+        return;
+    };
+    let mut watched: Vec<Weak<Target>> = Vec::new();
     loop {
-        clock.tick().await;
-        let Some(shared) = upstream.upgrade() else {
-            return;
-        };
-        let endpoint = &shared.config.endpoints[at];
-        let found = match timeout(check.timeout, ask(&shared, endpoint, &check.path)).await {
-            Ok(found) => found,
-            Err(_) => Err(format!("no answer within {:?}", check.timeout)),
-        };
-        let was = shared.healthy[at].swap(found.is_ok(), Ordering::Relaxed);
-        let (upstream, authority) = (
-            &*shared.name,
-            endpoint.authority.to_str().unwrap_or_default(),
-        );
-        match (was, found) {
-            (true, Err(reason)) => tracing::warn!(
-                upstream,
-                endpoint = authority,
-                reason,
-                "endpoint is unhealthy"
-            ),
-            (false, Ok(())) => {
-                tracing::info!(upstream, endpoint = authority, "endpoint is healthy again")
+        watched.retain(|target| target.strong_count() > 0);
+        for target in &targets.borrow_and_update().list {
+            let known = Arc::downgrade(target);
+            if !watched.iter().any(|other| other.ptr_eq(&known)) {
+                watched.push(known.clone());
+                tokio::task::spawn_local(watch_target(upstream.clone(), known, check.clone()));
             }
-            (true, Ok(())) | (false, Err(_)) => {}
+        }
+        if targets.changed().await.is_err() {
+            return;
         }
     }
 }
 
+async fn watch_target(upstream: Weak<Shared>, target: Weak<Target>, check: HealthCheck) {
+    let mut clock = interval(check.interval);
+    clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        clock.tick().await;
+        let (Some(shared), Some(target)) = (upstream.upgrade(), target.upgrade()) else {
+            return;
+        };
+        let found = match timeout(check.timeout, ask(&shared, &target, &check)).await {
+            Ok(found) => found,
+            Err(_) => Err(format!("no answer within {:?}", check.timeout)),
+        };
+        target.checked(found, &check);
+    }
+}
+
 /// One check on a connection of its own. The error says what is wrong.
-async fn ask(upstream: &Shared, endpoint: &Endpoint, path: &str) -> Result<(), String> {
-    let socket = upstream.connect(endpoint).await?;
+async fn ask(upstream: &Shared, target: &Target, check: &HealthCheck) -> Result<(), String> {
+    let socket = upstream.connect(target).await?;
     let (mut sender, connection) = http1::handshake(TokioIo::new(socket))
         .await
         .map_err(|e| e.to_string())?;
     let connection = tokio::task::spawn_local(connection);
-    let request = Request::get(path)
-        .header(header::HOST, &endpoint.authority)
+    let request = Request::get(&*check.path)
+        .header(header::HOST, &target.endpoint.authority)
         .header(header::CONNECTION, "close")
         .body(Empty::<Bytes>::new())
         .map_err(|e| e.to_string())?;
     let answered = sender.send_request(request).await;
     connection.abort();
-    match answered.map_err(|e| e.to_string())?.status() {
-        status if status.is_success() || status.is_redirection() => Ok(()),
-        status if status == StatusCode::SWITCHING_PROTOCOLS => Err("it switches protocols".into()),
-        status => Err(format!("status {}", status.as_u16())),
+    let status = answered.map_err(|e| e.to_string())?.status().as_u16();
+    match check
+        .expect
+        .iter()
+        .any(|expected| expected.contains(&status))
+    {
+        true => Ok(()),
+        false => Err(format!("status {status}")),
     }
 }

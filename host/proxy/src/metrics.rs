@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Semaphore;
 use witgate_runtime::{CustomMetrics, PluginCounts};
 
-pub(crate) use counts::{Ended, RouteCounts, UpstreamCounts};
+pub(crate) use counts::{Ended, Incident, Refused, RouteCounts, UpstreamCounts};
 use counts::{PluginTotal, RouteTotal, Total, UpstreamTotal};
 
 use crate::upstream::Shared;
@@ -167,11 +167,17 @@ impl Metrics {
             }
         }
         for upstream in &series.endpoints {
-            for (endpoint, healthy) in upstream.endpoints() {
-                if !healthy {
-                    let name = &upstream.name;
+            let (name, targets) = (&upstream.name, upstream.targets());
+            for target in &targets.list {
+                let endpoint = &target.name;
+                if !target.is_healthy() {
                     notes.push(format!("upstream `{name}`: {endpoint} is unhealthy"));
+                } else if target.is_ejected() {
+                    notes.push(format!("upstream `{name}`: {endpoint} failed too often and is left alone for a while"));
                 }
+            }
+            if let Some(why) = &targets.failure {
+                notes.push(format!("upstream `{name}`: {why}"));
             }
         }
         notes

@@ -246,7 +246,7 @@ fn is_empty(frame: &Frame<Bytes>) -> bool {
 fn reason(error: &BodyError) -> HttpError {
     match error {
         BodyError::TooLarge(limit) => HttpError::HttpRequestBodySize(Some(*limit)),
-        BodyError::Stalled(_) => HttpError::ConnectionReadTimeout,
+        BodyError::Stalled(_) | BodyError::Late => HttpError::ConnectionReadTimeout,
         BodyError::Read(_) | BodyError::Plugin(_) | BodyError::File(_) | BodyError::Onward(_) => {
             HttpError::ConnectionTerminated
         }

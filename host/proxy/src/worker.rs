@@ -19,7 +19,9 @@ use witgate_runtime::{Isolation, StartError, WorkerPlugin};
 use crate::body::Body;
 use crate::chain::Link;
 use crate::completion::{self, Completions, ToTell};
-use crate::config::{self, Destination, Listener, PathPattern, Rewrite, Server, Websocket};
+use crate::config::{
+    self, Destination, Listener, PathPattern, Rewrite, RouteTimeouts, Server, Websocket,
+};
 use crate::generation::Generation;
 use crate::health;
 use crate::listener::WorkerListener;
@@ -27,7 +29,7 @@ use crate::metrics::{Metrics, RouteCounts};
 use crate::router::Router;
 use crate::split::{Share, Split};
 use crate::upgrade_limits::UpgradeLimits;
-use crate::upstream::{Shared, WorkerUpstream};
+use crate::upstream::{Shared, WorkerUpstream, yield_connections};
 
 /// What one worker serves with: its part of a generation.
 #[derive(Debug)]
@@ -65,6 +67,7 @@ pub(crate) struct WorkerRoute {
     /// In place of one upstream.
     split: Option<Split>,
     pub(crate) counts: Arc<RouteCounts>,
+    pub(crate) timeouts: RouteTimeouts,
     pub(crate) websocket: Option<Websocket>,
     pub(crate) upgrades: Arc<UpgradeLimits>,
 }
@@ -277,6 +280,7 @@ fn upstreams(
                 let new = WorkerUpstream::new(shared.clone(), metrics.upstream(name));
                 let new = Rc::new(new);
                 tokio::task::spawn_local(sweep(Rc::downgrade(&new)));
+                tokio::task::spawn_local(yield_connections(Rc::downgrade(&new)));
                 new
             }
         };
@@ -394,6 +398,7 @@ fn routes(
                 &generation.config.listeners[route.listener].name,
                 &route.name,
             ),
+            timeouts: route.timeouts,
             websocket: route.websocket,
             upgrades: upgrades.clone(),
         }

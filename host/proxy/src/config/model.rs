@@ -193,6 +193,8 @@ pub struct Route {
     pub destination: Destination,
     /// `websocket`: by default the bytes of a WebSocket are not looked at.
     pub websocket: Option<Websocket>,
+    /// `timeouts`
+    pub timeouts: RouteTimeouts,
     /// `limits`
     pub limits: RouteLimits,
     /// Where the route's header stands in the file.
@@ -207,6 +209,17 @@ pub struct Websocket {
     pub ping_interval: Duration,
     /// `ping-timeout`: how long it may take until any byte comes from the client. At least `100ms`; default `10s`.
     pub ping_timeout: Duration,
+}
+
+/// `timeouts`: in place of the upstream's and the listener's.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct RouteTimeouts {
+    /// `response`: from the request's last byte to the response's head. Default: the upstream's `response-timeout`.
+    pub response: Option<Duration>,
+    /// `idle`: how long the response's body may pause. Default: the listener's `limits.body-timeout`.
+    pub idle: Option<Duration>,
+    /// `total`: from the request's head to the response's last byte. Default: none.
+    pub total: Option<Duration>,
 }
 
 /// `[route.limits]`

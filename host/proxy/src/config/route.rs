@@ -12,9 +12,12 @@ use super::http_shape::{
 };
 use super::matching::{Conditions, PathPattern};
 use super::model::{
-    Destination, FixedReply, Redirect, Rewrite, Route, RouteLimits, Split, Sticky, Websocket,
+    Destination, FixedReply, Redirect, Rewrite, Route, RouteLimits, RouteTimeouts, Split, Sticky,
+    Websocket,
 };
-use super::shape::{Located, duration, integer, list, located, name, one_or_many, string, table};
+use super::shape::{
+    Located, duration, integer, list, located, name, one_or_many, positive_duration, string, table,
+};
 use super::suggest::{did_you_mean, enumerate};
 use super::template::{path_template, url_template};
 use super::{Item, Location, Problem, Section};
@@ -69,6 +72,7 @@ pub(super) fn read(section: &mut Section<'_>, names: &Names, position: usize) ->
     }
     let (plugins, plugin_locations) = plugins.unwrap_or_default().into_iter().unzip();
     let websocket = section.optional("websocket", table(read_websocket));
+    let timeouts = section.default("timeouts", RouteTimeouts::default(), table(read_timeouts));
     let limits = section.default("limits", RouteLimits::default(), table(read_limits));
     let match_location = match &path {
         Some(path) => path.location.clone(),
@@ -91,6 +95,7 @@ pub(super) fn read(section: &mut Section<'_>, names: &Names, position: usize) ->
             plugin_locations,
             destination: destination?,
             websocket,
+            timeouts,
             limits,
             location: section.location(),
         },
@@ -416,6 +421,14 @@ fn ping_time(item: &Item<'_>) -> Option<Duration> {
         );
     }
     Some(time)
+}
+
+fn read_timeouts(section: &mut Section<'_>) -> Option<RouteTimeouts> {
+    Some(RouteTimeouts {
+        response: section.optional("response", positive_duration),
+        idle: section.optional("idle", positive_duration),
+        total: section.optional("total", positive_duration),
+    })
 }
 
 fn read_limits(section: &mut Section<'_>) -> Option<RouteLimits> {

@@ -361,6 +361,14 @@ impl<'r> Item<'r> {
         })
     }
 
+    /// The text, if it is one.
+    pub(super) fn as_text(&self) -> Option<&'r str> {
+        match &self.node.value {
+            Value::String(text) => Some(text),
+            _ => None,
+        }
+    }
+
     /// Whether it is a table.
     pub fn is_table(&self) -> bool {
         matches!(self.node.value, Value::Table(_))

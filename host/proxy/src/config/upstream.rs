@@ -1,5 +1,7 @@
 //! Reads `[upstream.NAME]`.
 
+mod balance;
+mod care;
 mod endpoint;
 mod model;
 mod tls;
@@ -8,8 +10,7 @@ use std::time::Duration;
 
 use self::endpoint::Scheme;
 use super::Section;
-use super::http_shape::path_with_query;
-use super::shape::{integer, positive_duration, table};
+use super::shape::{duration, integer, positive_duration, table};
 
 pub use model::*;
 
@@ -21,19 +22,33 @@ pub(super) fn read(section: &mut Section<'_>) -> Option<Upstream> {
         .as_ref()
         .is_none_or(|(_, scheme)| *scheme == Scheme::Https);
     let tls = tls::read(section, encrypted);
+    let balance = section.default("balance", Balance::RoundRobin, balance::read);
     let connect_timeout = seconds(section, "connect-timeout", 5);
     let response_timeout = seconds(section, "response-timeout", 60);
     let idle_connections = section.default("idle-connections", 64, integer(0..=65_536));
     let idle_timeout = seconds(section, "idle-timeout", 60);
-    let health = section.optional("health", table(read_health));
+    let health = section.optional("health", table(care::health));
+    let ejection = section.optional("ejection", table(care::ejection));
+    let slow_start = section.default("slow-start", Duration::ZERO, duration);
+    let dns = section
+        .item("dns")
+        .map_or_else(|| Some(Dns::default()), |item| table(care::dns)(&item));
+    let retry = section.optional("retry", table(care::retry));
+    let limits = section.default("limits", UpstreamLimits::default(), table(care::limits));
     Some(Upstream {
         endpoints: endpoints?.0,
         tls,
+        balance,
         connect_timeout,
         response_timeout,
         idle_connections,
         idle_timeout,
         health,
+        ejection,
+        slow_start,
+        dns: dns?,
+        retry,
+        limits,
         location: section.location(),
     })
 }
@@ -42,19 +57,10 @@ fn seconds(section: &mut Section<'_>, key: &str, default: u64) -> Duration {
     section.default(key, Duration::from_secs(default), positive_duration)
 }
 
-fn read_health(section: &mut Section<'_>) -> Option<HealthCheck> {
-    let path = section.required("path", "\"/healthz\"", path_with_query);
-    let interval = seconds(section, "interval", 5);
-    let timeout = seconds(section, "timeout", 2);
-    Some(HealthCheck {
-        path: path?.into(),
-        interval,
-        timeout,
-    })
-}
-
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use http::HeaderValue;
 
     use super::super::Document;
@@ -74,21 +80,102 @@ mod tests {
 
     #[test]
     fn an_endpoint_is_a_scheme_and_a_host_with_a_port() {
-        for (text, host, port, authority) in [
-            ("http://127.0.0.1:9223", "127.0.0.1", 9223, "127.0.0.1:9223"),
-            ("http://origin", "origin", 80, "origin"),
-            ("HTTP://origin:81/", "origin", 81, "origin:81"),
-            ("http://[::1]:80", "::1", 80, "[::1]:80"),
-            ("https://origin", "origin", 443, "origin"),
+        let address = |text: &str| Place::Address(text.parse().expect("an address"));
+        let name = |host: &str, port| Place::Name {
+            host: host.into(),
+            port,
+        };
+        for (text, place, authority) in [
+            (
+                "http://127.0.0.1:9223",
+                address("127.0.0.1:9223"),
+                "127.0.0.1:9223",
+            ),
+            ("http://origin", name("origin", 80), "origin"),
+            ("HTTP://origin:81/", name("origin", 81), "origin:81"),
+            ("http://[::1]:80", address("[::1]:80"), "[::1]:80"),
+            ("https://origin", name("origin", 443), "origin"),
+            (
+                "unix:/run/a.sock",
+                Place::Unix(Path::new("/run/a.sock").into()),
+                "localhost",
+            ),
         ] {
             let upstream = upstream(&format!("endpoints = ['{text}']")).expect(text);
             let expected = Endpoint {
-                host: host.into(),
-                port,
+                place,
                 authority: HeaderValue::from_static(authority),
+                weight: 1,
             };
             assert_eq!(upstream.endpoints, [expected]);
         }
+    }
+
+    #[test]
+    fn an_endpoint_may_have_a_weight_of_more_than_0() {
+        let of = |weight: &str| {
+            upstream(&format!(
+                "endpoints = ['http://a', {{ url = 'http://b', weight = {weight} }}]"
+            ))
+        };
+        let weights = |upstream: Upstream| -> Vec<u32> {
+            upstream
+                .endpoints
+                .iter()
+                .map(|endpoint| endpoint.weight)
+                .collect()
+        };
+        assert_eq!(of("9").map(weights), Ok(vec![1, 9]));
+        let report = of("0").expect_err("it would never be used");
+        assert!(report.contains("0 is out of range"), "{report}");
+    }
+
+    #[test]
+    fn what_cannot_be_is_refused_with_what_would_be_right() {
+        for (keys, message) in [
+            (
+                "balance = 'random'",
+                "expected one of `round-robin` and `least-request`",
+            ),
+            ("balance = { hash = 'headr:x' }", "is nothing to hash"),
+            ("balance = { hash = 'header:a b' }", "is nothing to hash"),
+            ("balance = {}", "`hash` is missing"),
+            ("health = { path = '/', expect = '6xx' }", "is no status"),
+            ("health = { path = '/', expect = [] }", "no status would do"),
+            ("health = { path = '/', healthy = 0 }", "0 is out of range"),
+            ("ejection = { max = '101%' }", "is no share"),
+            ("ejection = { failures = 0 }", "0 is out of range"),
+            ("retry = { on = ['500s'] }", "expected one of"),
+            ("retry = { on = [] }", "nothing is sent again"),
+            ("limits = { connections = 0 }", "0 is out of range"),
+            ("limits = { pending = 5 }", "nobody waits"),
+            ("dns = { min-ttl = '1h' }", "longer than `max-ttl`"),
+            (
+                "dns = { servers = ['resolver'] }",
+                "is no address of a name server",
+            ),
+        ] {
+            let text = format!("endpoints = ['http://a']\n{keys}");
+            let report = upstream(&text).expect_err(keys);
+            assert!(report.contains(message), "{keys}: {report}");
+        }
+    }
+
+    #[test]
+    fn a_table_without_keys_has_their_defaults() {
+        let text = "endpoints = ['http://a']\nejection = {}\nretry = {}\nlimits = {}\ndns = {}";
+        let upstream = upstream(text).expect("it is valid");
+        let ejection = upstream.ejection.expect("it is there");
+        assert_eq!((ejection.failures, ejection.most), (5, 50));
+        let retry = upstream.retry.expect("it is there");
+        assert_eq!((retry.attempts, retry.budget), (2, 20));
+        assert_eq!(retry.on.statuses, [502, 503, 504]);
+        assert!(retry.on.connect && retry.on.reset && !retry.on.timeout);
+        assert_eq!(
+            (upstream.limits.connections, upstream.limits.pending),
+            (None, 100)
+        );
+        assert_eq!(upstream.dns, Dns::default());
     }
 
     #[test]
@@ -105,6 +192,7 @@ mod tests {
             ("http://a:", "is no endpoint"),
             ("http://::1:80", "is no endpoint"),
             ("http://*.a", "is no endpoint"),
+            ("unix:a.sock", "is no path of a socket"),
         ] {
             let report = upstream(&format!("endpoints = ['{endpoint}']")).expect_err(endpoint);
             assert!(report.contains(message), "{report}");

@@ -63,6 +63,63 @@ impl RouteCounts {
 pub(crate) struct UpstreamCounts {
     by_class: [AtomicU64; CLASSES.len()],
     to_head: Histogram,
+    /// By [`Incident::ALL`].
+    incidents: [AtomicU64; Incident::ALL.len()],
+    /// By [`Refused::ALL`].
+    refused: [AtomicU64; Refused::ALL.len()],
+}
+
+/// What happened on the way to an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Incident {
+    /// No connection to an endpoint.
+    Unconnected,
+    /// A request was sent once more.
+    Retried,
+    /// An endpoint failed too often.
+    Ejected,
+    /// A request went to an endpoint that something speaks against, since there was no other.
+    AllBad,
+}
+
+impl Incident {
+    pub(crate) const ALL: [Self; 4] = [
+        Self::Unconnected,
+        Self::Retried,
+        Self::Ejected,
+        Self::AllBad,
+    ];
+}
+
+/// What there was too much of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Refused {
+    Connections,
+    Pending,
+    Requests,
+    Retries,
+    /// Of retries.
+    Budget,
+}
+
+impl Refused {
+    pub(crate) const ALL: [Self; 5] = [
+        Self::Connections,
+        Self::Pending,
+        Self::Requests,
+        Self::Retries,
+        Self::Budget,
+    ];
+
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Connections => "connections",
+            Self::Pending => "pending",
+            Self::Requests => "requests",
+            Self::Retries => "retries",
+            Self::Budget => "budget",
+        }
+    }
 }
 
 impl UpstreamCounts {
@@ -72,6 +129,14 @@ impl UpstreamCounts {
         if status.is_some() {
             self.to_head.observe(to_head);
         }
+    }
+
+    pub(crate) fn happened(&self, what: Incident) {
+        self.incidents[what as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn refused(&self, limit: Refused) {
+        self.refused[limit as usize].fetch_add(1, Ordering::Relaxed);
     }
 }
 
@@ -132,6 +197,8 @@ impl Total for RouteTotal {
 pub(crate) struct UpstreamTotal {
     pub(crate) by_class: [u64; CLASSES.len()],
     pub(crate) to_head: HistogramTotal,
+    pub(crate) incidents: [u64; Incident::ALL.len()],
+    pub(crate) refused: [u64; Refused::ALL.len()],
 }
 
 impl Total for UpstreamTotal {
@@ -140,6 +207,8 @@ impl Total for UpstreamTotal {
     fn add(&mut self, counts: &UpstreamCounts) {
         add_all(&mut self.by_class, &counts.by_class);
         self.to_head.add(&counts.to_head);
+        add_all(&mut self.incidents, &counts.incidents);
+        add_all(&mut self.refused, &counts.refused);
     }
 }
 

@@ -1,5 +1,6 @@
 //! The metrics as OpenMetrics text.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -10,7 +11,10 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Unit;
 
 use super::Metrics;
-use super::counts::{BOUNDS, CLASSES, HistogramTotal, RouteTotal};
+use super::counts::{
+    BOUNDS, CLASSES, HistogramTotal, Incident, Refused, RouteTotal, UpstreamTotal,
+};
+use crate::upstream::Target;
 
 type Encoded = Result<(), fmt::Error>;
 type RouteTotals = [((Arc<str>, Arc<str>), RouteTotal)];
@@ -73,17 +77,8 @@ impl Collector for Metrics {
         for (name, total) in &upstreams {
             histogram(&mut family, &[("upstream", &**name)], &total.to_head)?;
         }
-        let help = "1 while an upstream's endpoint passes its health check, or has none";
-        let mut family =
-            encoder.encode_descriptor("witgate_upstream_healthy", help, None, MetricType::Gauge)?;
-        for upstream in &series.endpoints {
-            for (endpoint, healthy) in upstream.endpoints() {
-                let labels = [("upstream", &*upstream.name), ("endpoint", endpoint)];
-                family
-                    .encode_family(&labels.as_slice())?
-                    .encode_gauge(&u64::from(healthy))?;
-            }
-        }
+        incidents(&mut encoder, &upstreams)?;
+        endpoints(&mut encoder, &series)?;
         plugins(&mut encoder, &mut series)?;
         super::custom::encode(&mut encoder, &series.custom.series())
     }
@@ -146,6 +141,82 @@ fn requests(encoder: &mut DescriptorEncoder<'_>, routes: &RouteTotals) -> Encode
         family
             .encode_family(&of_route(key).as_slice())?
             .encode_gauge(&total.upgraded)?;
+    }
+    Ok(())
+}
+
+fn incidents(
+    encoder: &mut DescriptorEncoder<'_>,
+    upstreams: &[(Arc<str>, UpstreamTotal)],
+) -> Encoded {
+    for what in Incident::ALL {
+        let (name, help) = match what {
+            Incident::Unconnected => (
+                "witgate_upstream_connect_failures",
+                "Connections to endpoints that failed",
+            ),
+            Incident::Retried => (
+                "witgate_upstream_retries",
+                "Requests that were sent once more",
+            ),
+            Incident::Ejected => (
+                "witgate_upstream_ejections",
+                "Endpoints that failed too often in a row and were left alone",
+            ),
+            Incident::AllBad => (
+                "witgate_upstream_none_well",
+                "Requests to an endpoint that something speaks against, because something spoke against all",
+            ),
+        };
+        let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+        for (upstream, total) in upstreams {
+            let count = total.incidents[what as usize];
+            counter(&mut family, &[("upstream", &**upstream)], count)?;
+        }
+    }
+    let help = "What a limit of an upstream refused: requests, or with `retries` and `budget` another attempt";
+    let mut family =
+        encoder.encode_descriptor("witgate_upstream_refused", help, None, MetricType::Counter)?;
+    for (upstream, total) in upstreams {
+        for (limit, count) in Refused::ALL.iter().zip(total.refused) {
+            let labels = [("upstream", &**upstream), ("limit", limit.as_str())];
+            counter(&mut family, &labels, count)?;
+        }
+    }
+    Ok(())
+}
+
+fn endpoints(encoder: &mut DescriptorEncoder<'_>, series: &super::Series) -> Encoded {
+    type Holds = fn(&Target) -> bool;
+    let gauges: [(&str, &str, Holds); 2] = [
+        (
+            "witgate_upstream_healthy",
+            "1 while an upstream's endpoint passes its health check, or has none",
+            Target::is_healthy,
+        ),
+        (
+            "witgate_upstream_ejected",
+            "1 while an upstream's endpoint is left alone because it failed too often",
+            Target::is_ejected,
+        ),
+    ];
+    for (name, help, holds) in gauges {
+        let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+        for upstream in &series.endpoints {
+            // Several endpoints, or names, may come to the same address.
+            let targets = upstream.targets();
+            let by_name: BTreeMap<_, _> = targets
+                .list
+                .iter()
+                .map(|target| (&*target.name, holds(target)))
+                .collect();
+            for (endpoint, holds) in by_name {
+                let labels = [("upstream", &*upstream.name), ("endpoint", endpoint)];
+                family
+                    .encode_family(&labels.as_slice())?
+                    .encode_gauge(&u64::from(holds))?;
+            }
+        }
     }
     Ok(())
 }

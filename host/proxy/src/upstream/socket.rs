@@ -1,24 +1,44 @@
 //! The sockets that connections to upstreams are made of.
 
 use std::io::{self, IoSlice};
-use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UnixStream};
+use tokio::task::coop::consume_budget;
 use tokio_rustls::client::TlsStream;
 
-/// A connection to an endpoint, by TLS or not.
+/// A connection to a target, by TLS or not.
 #[derive(Debug)]
 pub(crate) enum Socket {
     Tcp(TcpStream),
+    Unix(UnixStream),
     Tls(Box<TlsStream<TcpStream>>),
+}
+
+/// Bytes that are as much work as one more read.
+const PIECE: usize = 16 << 10;
+
+/// Takes a part of the task's turn for what was read. tokio counts reads, and 128 of the largest that hyper makes hold
+/// more than a million interim responses.
+fn spend(bytes: usize, cx: &mut Context<'_>) {
+    for _ in 0..bytes / PIECE {
+        // Pending, the turn is over, and the next read says so.
+        if pin!(consume_budget()).poll(cx).is_pending() {
+            return;
+        }
+    }
 }
 
 macro_rules! each {
     ($socket:expr, $inner:ident => $do:expr) => {
         match $socket.get_mut() {
             Socket::Tcp($inner) => {
+                let $inner = Pin::new($inner);
+                $do
+            }
+            Socket::Unix($inner) => {
                 let $inner = Pin::new($inner);
                 $do
             }
@@ -36,7 +56,10 @@ impl AsyncRead for Socket {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        each!(self, inner => inner.poll_read(cx, buffer))
+        let before = buffer.filled().len();
+        ready!(each!(self, inner => inner.poll_read(cx, buffer)))?;
+        spend(buffer.filled().len() - before, cx);
+        Poll::Ready(Ok(()))
     }
 }
 
@@ -60,6 +83,7 @@ impl AsyncWrite for Socket {
     fn is_write_vectored(&self) -> bool {
         match self {
             Self::Tcp(stream) => stream.is_write_vectored(),
+            Self::Unix(stream) => stream.is_write_vectored(),
             Self::Tls(stream) => stream.is_write_vectored(),
         }
     }

@@ -71,7 +71,7 @@ impl Tls {
     ) -> Result<TlsStream<TcpStream>, String> {
         let name = match &self.server_name {
             Some(name) => name.clone(),
-            None => ServerName::try_from(endpoint.host.to_string())
+            None => ServerName::try_from(endpoint.host())
                 .map_err(|_| "no certificate can be for such a name".to_owned())?,
         };
         let connector = TlsConnector::from(self.config.clone());

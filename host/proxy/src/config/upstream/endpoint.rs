@@ -1,11 +1,14 @@
 //! Reads `endpoints` of `[upstream.NAME]`.
 
+use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
+
 use http::HeaderValue;
 use http::uri::Authority;
 
-use super::model::Endpoint;
-use crate::config::Item;
-use crate::config::shape::{Located, list, located};
+use super::model::{Endpoint, Place};
+use crate::config::shape::{Located, integer, list, located, table};
+use crate::config::{Item, Problem};
 
 /// How an endpoint is spoken to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,12 +35,12 @@ pub(super) fn read(item: &Item<'_>) -> Option<(Vec<Endpoint>, Scheme)> {
             "add one: [\"http://127.0.0.1:8080\"]",
         );
     }
-    let endpoints = list(located(endpoint))(item)?;
+    let endpoints = list(located(weighted))(item)?;
     let (_, scheme) = endpoints.first()?.value;
     let is_other = |other: &&Located<(Endpoint, Scheme)>| other.value.1 != scheme;
     if let Some(other) = endpoints.iter().find(is_other) {
         let message = "one upstream has both http and https endpoints";
-        let problem = crate::config::Problem::error(other.location.clone(), &other.path, message)
+        let problem = Problem::error(other.location.clone(), &other.path, message)
             .with_help(
                 "make two upstreams of it: what is encrypted to one must not be plain to another",
             )
@@ -49,10 +52,26 @@ pub(super) fn read(item: &Item<'_>) -> Option<(Vec<Endpoint>, Scheme)> {
     Some((endpoints.collect(), scheme))
 }
 
+/// A URL, or a table with one and a weight.
+fn weighted(item: &Item<'_>) -> Option<(Endpoint, Scheme)> {
+    if !item.is_table() {
+        return endpoint(item);
+    }
+    table(|section| {
+        let read = section.required("url", "\"http://127.0.0.1:8080\"", endpoint);
+        let weight = section.default("weight", 1, integer(1..=1000));
+        let (endpoint, scheme) = read?;
+        Some((Endpoint { weight, ..endpoint }, scheme))
+    })(item)
+}
+
 fn endpoint(item: &Item<'_>) -> Option<(Endpoint, Scheme)> {
     const HELP: &str =
         "write scheme, host and port: \"http://127.0.0.1:8080\", \"https://origin.example.com\"";
     let text = item.text("an endpoint, such as \"http://127.0.0.1:8080\"")?;
+    if let Some(path) = text.strip_prefix("unix:") {
+        return unix(item, path);
+    }
     let Some((scheme, authority)) = text.split_once("://") else {
         return item.reject(format!("{} has no scheme", item.shown()), HELP);
     };
@@ -84,6 +103,23 @@ fn endpoint(item: &Item<'_>) -> Option<(Endpoint, Scheme)> {
     }
 }
 
+/// The path of a socket. That it is there is not asked for: whoever listens may start later.
+fn unix(item: &Item<'_>, path: &str) -> Option<(Endpoint, Scheme)> {
+    // What the kernel takes, with the byte that ends it (unix(7)).
+    const LONGEST: usize = 107;
+    if !path.starts_with('/') || path.len() > LONGEST || path.contains('\0') {
+        let message = format!("{} is no path of a socket", item.shown());
+        let help = "write an absolute path of at most 107 bytes: \"unix:/run/origin.sock\"";
+        return item.reject(message, help);
+    }
+    let endpoint = Endpoint {
+        place: Place::Unix(Path::new(path).into()),
+        authority: HeaderValue::from_static("localhost"),
+        weight: 1,
+    };
+    Some((endpoint, Scheme::Http))
+}
+
 fn parse_authority(text: &str, scheme: Scheme) -> Option<Endpoint> {
     let authority: Authority = text.parse().ok()?;
     let host = authority.host();
@@ -96,14 +132,19 @@ fn parse_authority(text: &str, scheme: Scheme) -> Option<Endpoint> {
             .filter(|port| *port != 0)?,
     };
     let name = host.trim_start_matches('[').trim_end_matches(']');
-    let legal = if host.starts_with('[') {
-        name.parse::<std::net::Ipv6Addr>().is_ok()
-    } else {
-        !name.is_empty() && !name.contains(['*', '%', ':'])
+    let place = match name.parse::<IpAddr>() {
+        Ok(address) if address.is_ipv6() == host.starts_with('[') => {
+            Place::Address(SocketAddr::new(address, port))
+        }
+        Err(_) if !host.starts_with('[') && !name.is_empty() && !name.contains(['*', '%', ':']) => {
+            let host = name.into();
+            Place::Name { host, port }
+        }
+        _ => return None,
     };
-    legal.then_some(Endpoint {
-        host: name.into(),
-        port,
+    Some(Endpoint {
+        place,
         authority: HeaderValue::from_str(text).ok()?,
+        weight: 1,
     })
 }

@@ -1,0 +1,235 @@
+//! An upstream's configuration and what is known of its targets. Shared by all workers.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::net::{TcpStream, UnixStream};
+use tokio::sync::watch;
+
+use super::Socket;
+use super::limits::Limits;
+use super::target::{Address, Target};
+use super::tls::Tls;
+use crate::config::{Endpoint, Place, Upstream};
+use crate::listener;
+
+/// Addresses of one name that are used. What answers with more is a mistake, or wants to be a load.
+const MOST_ADDRESSES: usize = 64;
+
+/// An upstream's configuration and what is known of its targets.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) name: Arc<str>,
+    pub(crate) config: Upstream,
+    pub(super) limits: Limits,
+    tls: Option<Tls>,
+    /// By endpoint: what its name stands for.
+    names: Mutex<Vec<Named>>,
+    targets: watch::Sender<Arc<Targets>>,
+    /// No target is believed to be well.
+    all_bad: AtomicBool,
+}
+
+/// Where requests may go at the moment.
+#[derive(Debug, Default)]
+pub(crate) struct Targets {
+    pub(crate) list: Box<[Arc<Target>]>,
+    /// Names that nobody has an answer for yet.
+    pub(super) pending: usize,
+    /// Why a name has no address.
+    pub(crate) failure: Option<String>,
+}
+
+/// What is known of an endpoint's name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Named {
+    /// It has none, or has not been looked up.
+    Unknown,
+    Known(Vec<IpAddr>),
+    /// It never had an address.
+    Failed(String),
+}
+
+impl Shared {
+    /// # Errors
+    ///
+    /// When nobody would vouch for its servers, in words.
+    pub(crate) fn new(name: Arc<str>, config: Upstream) -> Result<Self, String> {
+        let shared = Self {
+            tls: config.tls.as_ref().map(Tls::new).transpose()?,
+            limits: Limits::new(&config.limits),
+            names: Mutex::new(vec![Named::Unknown; config.endpoints.len()]),
+            targets: watch::Sender::default(),
+            all_bad: AtomicBool::new(false),
+            name,
+            config,
+        };
+        shared.compose(&vec![Named::Unknown; shared.config.endpoints.len()]);
+        Ok(shared)
+    }
+
+    /// Where requests may go now.
+    pub(crate) fn targets(&self) -> Arc<Targets> {
+        self.targets.borrow().clone()
+    }
+
+    /// Tells when that changes.
+    pub(crate) fn watch_targets(&self) -> watch::Receiver<Arc<Targets>> {
+        self.targets.subscribe()
+    }
+
+    /// The endpoints that have a name, each with its place among them.
+    pub(super) fn named(&self) -> impl Iterator<Item = (usize, &str)> {
+        let endpoints = self.config.endpoints.iter().enumerate();
+        endpoints.filter_map(|(at, endpoint)| match &endpoint.place {
+            Place::Name { host, .. } => Some((at, &**host)),
+            _ => None,
+        })
+    }
+
+    /// What a name stands for now, or why nobody knows. One that was known keeps its addresses then.
+    pub(super) fn resolved(&self, at: usize, found: Result<Vec<IpAddr>, String>) {
+        let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
+        let (upstream, host) = (&*self.name, self.config.endpoints[at].host());
+        let now = match (found, &names[at]) {
+            (Ok(mut addresses), _) => {
+                // Sorted, so that answers in another order are the same answer, and the same ones are left out.
+                addresses.sort();
+                addresses.dedup();
+                if addresses.len() > MOST_ADDRESSES {
+                    let found = addresses.len();
+                    tracing::warn!(
+                        upstream,
+                        host,
+                        found,
+                        "a name has more than {MOST_ADDRESSES} addresses; the others are not used"
+                    );
+                    addresses.truncate(MOST_ADDRESSES);
+                }
+                Named::Known(addresses)
+            }
+            (Err(reason), Named::Known(_)) => {
+                tracing::warn!(
+                    upstream,
+                    host,
+                    reason,
+                    "a name was not resolved again; its addresses stay"
+                );
+                return;
+            }
+            (Err(reason), was) => {
+                let failed = Named::Failed(format!("{host}: {reason}"));
+                if *was != failed {
+                    tracing::warn!(upstream, host, reason, "a name cannot be resolved");
+                }
+                failed
+            }
+        };
+        if names[at] != now {
+            names[at] = now;
+            self.compose(&names);
+        }
+    }
+
+    /// Makes targets of the addresses that are known, and keeps those that were there.
+    fn compose(&self, names: &[Named]) {
+        let before = self.targets();
+        let mut list: Vec<Arc<Target>> = Vec::new();
+        let mut add = |endpoint: &Endpoint, address: Address| {
+            let same =
+                |other: &&Arc<Target>| other.address == address && other.endpoint == *endpoint;
+            let target = match before.list.iter().find(same) {
+                Some(target) => target.clone(),
+                None => Arc::new(Target::new(self.name.clone(), address, endpoint.clone())),
+            };
+            list.push(target);
+        };
+        let mut failure = None;
+        for (endpoint, named) in self.config.endpoints.iter().zip(names) {
+            match (&endpoint.place, named) {
+                (Place::Address(address), _) => add(endpoint, Address::Internet(*address)),
+                (Place::Unix(path), _) => add(endpoint, Address::Unix(path.clone())),
+                (Place::Name { port, .. }, Named::Known(addresses)) => addresses
+                    .iter()
+                    .for_each(|ip| add(endpoint, Address::Internet(SocketAddr::new(*ip, *port)))),
+                (Place::Name { .. }, Named::Failed(why)) => failure = Some(why.clone()),
+                (Place::Name { .. }, Named::Unknown) => {}
+            }
+        }
+        let unknown = self.named().filter(|(at, _)| names[*at] == Named::Unknown);
+        self.targets.send_replace(Arc::new(Targets {
+            list: list.into(),
+            pending: unknown.count(),
+            failure,
+        }));
+    }
+
+    /// Opens a connection that is ready to be spoken HTTP on. Whoever waits bounds the time.
+    ///
+    /// # Errors
+    ///
+    /// In words, for the log.
+    pub(crate) async fn connect(&self, target: &Target) -> Result<Socket, String> {
+        let refused = |error: io::Error| format!("cannot connect: {error}");
+        let stream = match &target.address {
+            Address::Internet(address) => dial(*address).await.map_err(refused)?,
+            Address::Unix(path) => return dial_unix(path).await.map_err(refused),
+        };
+        match &self.tls {
+            None => Ok(Socket::Tcp(stream)),
+            Some(tls) => {
+                let stream = tls.handshake(&target.endpoint, stream).await?;
+                Ok(Socket::Tls(Box::new(stream)))
+            }
+        }
+    }
+
+    /// A target failed as `ejection` counts it. Whether it was ejected for that.
+    pub(super) fn failed(&self, target: &Target) -> bool {
+        let Some(ejection) = &self.config.ejection else {
+            return false;
+        };
+        target.failed(ejection, || {
+            let targets = self.targets();
+            let ejected = targets
+                .list
+                .iter()
+                .filter(|other| other.is_ejected())
+                .count();
+            (ejected + 1) * 100 <= targets.list.len() * usize::from(ejection.most)
+        })
+    }
+
+    /// Notes whether a request went to a target that nothing speaks against, since there was one.
+    pub(super) fn note_choice(&self, good: bool) {
+        if self.all_bad.load(Ordering::Relaxed) == !good {
+            return;
+        }
+        if self.all_bad.swap(!good, Ordering::Relaxed) == good {
+            let upstream = &*self.name;
+            match good {
+                true => tracing::info!(
+                    upstream,
+                    "there is an endpoint again that nothing speaks against"
+                ),
+                false => tracing::warn!(
+                    upstream,
+                    "something speaks against every endpoint; all are tried, since an answer is better than none"
+                ),
+            }
+        }
+    }
+}
+
+async fn dial(address: SocketAddr) -> io::Result<TcpStream> {
+    let stream = TcpStream::connect(address).await?;
+    listener::tune(&stream)?;
+    Ok(stream)
+}
+
+async fn dial_unix(path: &Path) -> io::Result<Socket> {
+    UnixStream::connect(path).await.map(Socket::Unix)
+}
