@@ -286,3 +286,88 @@ pub fn read_to(connection: &mut Connection, kind: u8) -> Frame {
         }
     }
 }
+
+/// The two directions of a WebSocket on a stream (RFC 8441).
+pub struct Socket {
+    sender: SendStream<Bytes>,
+    receiver: RecvStream,
+    came: Vec<u8>,
+}
+
+impl Client {
+    /// Asks for a WebSocket at this path; the answer, and the stream if it was granted.
+    #[track_caller]
+    pub fn websocket(&mut self, path: &str, fields: &[(&str, &str)]) -> (Answer, Option<Socket>) {
+        self.extended_connect("websocket", path, fields)
+    }
+
+    /// Asks for a protocol at this path.
+    ///
+    /// # Panics
+    ///
+    /// When there is no answer.
+    #[track_caller]
+    pub fn extended_connect(
+        &mut self,
+        protocol: &str,
+        path: &str,
+        fields: &[(&str, &str)],
+    ) -> (Answer, Option<Socket>) {
+        let mut request = Request::connect(format!("http://example.test{path}"))
+            .extension(h2::ext::Protocol::from(protocol));
+        for (name, value) in fields {
+            request = request.header(*name, *value);
+        }
+        let request = request.body(()).expect("a request");
+        let (response, sender) = self.begin(request, false).expect("it takes requests");
+        let response = self.wait(response).expect("an answer");
+        if !response.status().is_success() {
+            return (self.wait(read(response)).expect("a whole answer"), None);
+        }
+        let (head, receiver) = response.into_parts();
+        let answer = Answer {
+            status: head.status,
+            headers: head.headers,
+            body: Vec::new(),
+            trailers: None,
+        };
+        let socket = Socket {
+            sender,
+            receiver,
+            came: Vec::new(),
+        };
+        (answer, Some(socket))
+    }
+
+    /// Sends bytes on a WebSocket's stream.
+    #[track_caller]
+    pub fn send(&self, socket: &mut Socket, bytes: impl Into<Bytes>) {
+        let sent = socket.sender.send_data(bytes.into(), false);
+        sent.expect("the stream is open");
+    }
+
+    /// Ends our side of a WebSocket's stream.
+    #[track_caller]
+    pub fn finish(&self, socket: &mut Socket) {
+        let sent = socket.sender.send_data(Bytes::new(), true);
+        sent.expect("the stream is open");
+    }
+
+    /// Reads so many bytes of a WebSocket's stream; fewer when it ends.
+    #[track_caller]
+    pub fn receive(&self, socket: &mut Socket, length: usize) -> Vec<u8> {
+        self.wait(async {
+            while socket.came.len() < length {
+                let Some(data) = socket.receiver.data().await else {
+                    break;
+                };
+                let data = data.expect("the stream was not reset");
+                let released = socket.receiver.flow_control().release_capacity(data.len());
+                released.expect("it came");
+                socket.came.extend_from_slice(&data);
+            }
+        });
+        let length = length.min(socket.came.len());
+        socket.came.drain(..length).collect()
+    }
+}

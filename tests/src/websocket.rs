@@ -2,7 +2,11 @@
 
 use std::io;
 
-use crate::http::Connection;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use sha1::{Digest as _, Sha1};
+
+use crate::http::{Connection, Message};
 
 /// The key that [`masked`] masks with.
 pub const MASK: [u8; 4] = [0x11, 0x00, 0xff, 0x7e];
@@ -36,6 +40,20 @@ pub fn switching(fields: &[&str]) -> String {
         "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
         Sec-WebSocket-Accept: ICX+Yqv66kxgM0FcWaLWlFLwTAI=\r\n{fields}\r\n"
     )
+}
+
+/// The upstream's consent to this request, whatever its key is.
+///
+/// # Panics
+///
+/// When it has none.
+#[must_use]
+#[track_caller]
+pub fn switching_for(request: &Message, fields: &[&str]) -> String {
+    let key = request.header("sec-websocket-key").expect("it has a key");
+    let text = format!("{key}258EAFA5-E914-47DA-95CA-C5AB0DC85B11");
+    let accept = STANDARD.encode(Sha1::digest(text));
+    switching(fields).replace("ICX+Yqv66kxgM0FcWaLWlFLwTAI=", &accept)
 }
 
 /// A frame as it came.

@@ -9,6 +9,7 @@ mod peek;
 mod secure;
 mod socket;
 mod stream;
+pub(crate) mod websocket_key;
 
 use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
@@ -30,7 +31,7 @@ use crate::worker::Worker;
 
 pub(crate) use activity::Busy;
 use activity::{Activity, Overdue};
-pub(crate) use http2_head::settle as settle_http2;
+pub(crate) use http2_head::{asks_for_protocol, settle as settle_http2};
 pub(crate) use socket::Socket;
 pub(crate) use stream::{Stream, Tracked};
 

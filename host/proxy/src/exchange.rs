@@ -18,6 +18,7 @@ use crate::body::Body;
 use crate::chain::{self, Forward};
 use crate::completion::{Kept, Parked};
 use crate::config::{Destination, RouteTimeouts, Websocket};
+use crate::connection::websocket_key::{self, OwnKey};
 use crate::connection::{self, Busy, Context, Peer};
 use crate::failure::{Failure, Side};
 use crate::head::{self, Received, remove_hop_by_hop};
@@ -51,6 +52,7 @@ pub(crate) async fn serve(
         tls.note(&entry.attributes);
     }
     let head_only = request.method() == Method::HEAD;
+    let is_stream = tunnel::is_stream_offered(&request);
     let mut client_end = tunnel::offered(&mut request);
     let mut messages = MessageChain::default();
     let upgradable = client_end.is_some();
@@ -66,6 +68,11 @@ pub(crate) async fn serve(
         Ok(response) => response,
         Err(failure) => fail(&mut entry, &failure),
     };
+    if is_stream && response.status().is_success() {
+        // The stream would be the WebSocket.
+        let failure = Failure::bad_gateway("no WebSocket was granted, and nothing was refused");
+        response = fail(&mut entry, &failure);
+    }
     entry.status = Some(response.status());
     response = framed(response, head_only);
     if let Some(kept) = &entry.kept {
@@ -330,6 +337,13 @@ async fn arrive(
     *response.version_mut() = Version::HTTP_11;
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         let inspected = upgrade.filter(|_| messages::may_inspect(route.part(0).1));
+        let head = &exchange.request;
+        let is_own_key = head.extensions.get::<OwnKey>().is_some();
+        if is_own_key && !websocket_key::is_accepted(&head.headers, response.headers()) {
+            return Err(Failure::bad_gateway(
+                "the upstream's `Sec-WebSocket-Accept` does not fit the key",
+            ));
+        }
         return accept_upgrade(response, permit, route.websocket, inspected);
     }
     settle_length(response.headers_mut())?;

@@ -19,7 +19,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use crate::access::{Entry, Outcome};
 use crate::body::Progress;
 use crate::config::Websocket;
-use crate::connection::{Socket, Stream, Tracked};
+use crate::connection::{Socket, Stream, Tracked, asks_for_protocol};
 use crate::failure::Side;
 use crate::messages::MessageChain;
 use crate::upgrade_limits::Permit;
@@ -54,12 +54,17 @@ pub(crate) struct Granted {
     pub(crate) websocket: Option<Websocket>,
 }
 
-/// The client's end of a connection that it wants to upgrade.
+/// The client's end of a connection, or of a stream of HTTP/2, that it wants to upgrade.
 pub(crate) fn offered(request: &mut Request<Incoming>) -> Option<OnUpgrade> {
-    request
-        .headers()
-        .contains_key(http::header::UPGRADE)
-        .then(|| hyper::upgrade::on(request))
+    let is_offered =
+        request.headers().contains_key(http::header::UPGRADE) || is_stream_offered(request);
+    is_offered.then(|| hyper::upgrade::on(request))
+}
+
+/// Whether it is a stream of HTTP/2 (RFC 8441).
+pub(crate) fn is_stream_offered(request: &Request<Incoming>) -> bool {
+    let (version, method) = (request.version(), request.method());
+    asks_for_protocol(version, method, request.extensions())
 }
 
 /// Moves bytes between the two ends until either has ended. The entry is logged at the end.

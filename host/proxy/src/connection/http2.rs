@@ -69,6 +69,7 @@ pub(super) async fn serve(served: Served, stream: Stream) {
     let tracked = Tracked::http2(stream, activity.clone(), served.permit);
     let connection = http2::Builder::new(OnWorker(tasks))
         .timer(TokioTimer::new())
+        .enable_connect_protocol()
         .max_concurrent_streams(limits.streams)
         .max_header_list_size(u32::try_from(limits.header_size).unwrap_or(u32::MAX))
         .max_pending_accept_reset_streams(PENDING_RESETS)

@@ -4,9 +4,10 @@
 //! pseudo-header fields that are missing, repeated or out of place. What is left is looked at here.
 
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, Version, header};
+use http::{Extensions, HeaderMap, HeaderValue, Method, StatusCode, Uri, Version, header};
 use hyper::ext::Protocol;
 
+use super::websocket_key::{self, OwnKey};
 use crate::failure::Failure;
 
 /// Settles the head: one authority, which is in `Host`, a target in origin form, one `Cookie`, and a WebSocket that is
@@ -17,7 +18,6 @@ use crate::failure::Failure;
 /// 400 when it has two readings, 431 when it has more fields than `most_fields`, 405 and 501 for a CONNECT that is no
 /// WebSocket.
 pub(crate) fn settle(parts: &mut Parts, most_fields: usize) -> Result<(), Failure> {
-    parts.version = Version::HTTP_11;
     join_cookies(&mut parts.headers)?;
     if parts.headers.len() > most_fields {
         return Err(Failure::client(
@@ -46,6 +46,7 @@ pub(crate) fn settle(parts: &mut Parts, most_fields: usize) -> Result<(), Failur
     if parts.method == Method::CONNECT {
         settle_connect(parts)?;
     }
+    parts.version = Version::HTTP_11;
     Ok(())
 }
 
@@ -100,19 +101,40 @@ fn settle_target(parts: &mut Parts) -> Result<(), Failure> {
     Ok(())
 }
 
-/// RFC 8441: a WebSocket is asked for with CONNECT and `:protocol`.
+/// RFC 8441: a WebSocket is asked for with CONNECT and `:protocol`. From here on it is asked for as in HTTP/1.1, with a
+/// key of our own.
 fn settle_connect(parts: &mut Parts) -> Result<(), Failure> {
-    let Some(protocol) = parts.extensions.get::<Protocol>() else {
+    if !asks_for_protocol(parts.version, &parts.method, &parts.extensions) {
         // Refused where those of HTTP/1.1 are.
         return Ok(());
-    };
-    if !protocol.as_str().eq_ignore_ascii_case("websocket") {
+    }
+    let protocol = parts.extensions.get::<Protocol>();
+    if !protocol.is_some_and(|protocol| protocol.as_str().eq_ignore_ascii_case("websocket")) {
         return Err(Failure::client(
             StatusCode::NOT_IMPLEMENTED,
             "an extended CONNECT for a protocol other than WebSocket",
         ));
     }
+    parts.method = Method::GET;
+    let headers = &mut parts.headers;
+    headers.remove(header::CONTENT_LENGTH);
+    headers.remove(header::TE);
+    headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
+    headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+    headers.insert(header::SEC_WEBSOCKET_KEY, websocket_key::new());
+    parts.extensions.insert(OwnKey);
     Ok(())
+}
+
+/// Whether it is an extended CONNECT.
+pub(crate) fn asks_for_protocol(
+    version: Version,
+    method: &Method,
+    extensions: &Extensions,
+) -> bool {
+    version == Version::HTTP_2
+        && *method == Method::CONNECT
+        && extensions.get::<Protocol>().is_some()
 }
 
 #[cfg(test)]
