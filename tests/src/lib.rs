@@ -18,6 +18,7 @@ pub mod deployment;
 pub mod dns;
 pub mod http;
 pub mod http2;
+pub mod json_schema;
 pub mod nginx;
 pub mod port;
 pub mod process;

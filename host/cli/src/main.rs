@@ -10,6 +10,7 @@ mod harvest;
 mod load;
 mod log;
 mod open_files;
+mod operator;
 mod plugin;
 mod profile;
 mod progress;

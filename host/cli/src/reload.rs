@@ -9,16 +9,17 @@ use std::time::Instant;
 
 use tokio::runtime::Handle;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 use witgate_proxy::config::{
     Change, CodeCache, Config, Contents, Location, Part, Problem, Problems,
 };
-use witgate_proxy::{Generation, Reload, Reloaded};
+use witgate_proxy::{Generation, Reload, ReloadReport, Reloaded, Status};
 use witgate_runtime::Runtime;
 
 use crate::Ended;
 use crate::args::Run;
 use crate::load::{self, BUILTINS, Files, Loaded};
+use crate::operator::AskedReload;
 use crate::run;
 use crate::watch::Watch;
 
@@ -36,8 +37,14 @@ pub(crate) struct Reloads {
     pub(crate) runtime: Runtime,
     pub(crate) server: Reload,
     pub(crate) hangups: Signal,
+    /// By an operator, through the admin listener.
+    pub(crate) asked: mpsc::Receiver<AskedReload>,
     pub(crate) watched: Watched,
     pub(crate) started_with: Fixed,
+    /// Shows what the last reload came to.
+    pub(crate) status: Arc<Status>,
+    /// What is shown is a swap that failed.
+    pub(crate) shows_failed_swap: bool,
 }
 
 /// The files that are watched.
@@ -134,6 +141,21 @@ enum Next {
     Components(BTreeSet<Arc<str>>),
 }
 
+/// A generation that serves.
+struct Taken {
+    reloaded: Reloaded,
+    warnings: Problems,
+    /// Keys that wait for a restart.
+    waiting: Vec<&'static str>,
+}
+
+impl Taken {
+    fn report(&self, cause: &str, started: Instant) -> ReloadReport {
+        let took = started.elapsed();
+        ReloadReport::done(cause, took, &self.reloaded, &self.warnings, &self.waiting)
+    }
+}
+
 /// What reading a configuration came to.
 struct Attempt {
     /// The files that it names, as far as it could be read.
@@ -147,7 +169,13 @@ impl Reloads {
     pub(crate) async fn run(mut self) {
         loop {
             tokio::select! {
-                _ = self.hangups.recv() => self.reload("SIGHUP").await,
+                _ = self.hangups.recv() => drop(self.reload("SIGHUP").await),
+                Some(asked) = self.asked.recv() => {
+                    let report = self.reload("POST /reload").await;
+                    if asked.send(report).is_err() {
+                        tracing::debug!("who asked for the reload has gone");
+                    }
+                }
                 changed = self.watched.watch.changed() => self.take_up(&changed).await,
             }
         }
@@ -174,7 +202,7 @@ impl Reloads {
         }
     }
 
-    async fn reload(&mut self, cause: &str) {
+    async fn reload(&mut self, cause: &str) -> Arc<ReloadReport> {
         let started = Instant::now();
         self.watched.watch.about_to_read();
         let next = Next::Configuration(self.watched.path.clone());
@@ -184,10 +212,17 @@ impl Reloads {
             Ok(built) => self.take(built, "configuration").await,
             Err(problems) => Err(problems),
         };
-        match done {
-            Ok(reloaded) => tell("reloaded", &reloaded, cause, started),
+        let report = match done {
+            Ok(taken) => {
+                tell("reloaded", &taken.reloaded, cause, started);
+                taken.report(cause, started)
+            }
             Err(problems) => tell_problems("reload", "configuration", problems, cause, started),
-        }
+        };
+        let report = Arc::new(report);
+        self.shows_failed_swap = false;
+        self.status.note_reload(report.clone());
+        report
     }
 
     async fn swap(&mut self, cause: &str, changed: &[PathBuf], plugins: BTreeSet<Arc<str>>) {
@@ -198,9 +233,18 @@ impl Reloads {
             Ok(built) => self.take(built, "component").await,
             Err(problems) => Err(problems),
         };
-        match done {
-            Ok(reloaded) => tell("plugin swapped", &reloaded, cause, started),
+        let failed = done.is_err();
+        let report = match done {
+            Ok(taken) => {
+                tell("plugin swapped", &taken.reloaded, cause, started);
+                taken.report(cause, started)
+            }
             Err(problems) => tell_problems("plugin swap", "component", problems, cause, started),
+        };
+        // A swap that went well mends no configuration: what is wrong with that is still shown.
+        if failed || self.shows_failed_swap {
+            self.status.note_reload(Arc::new(report));
+            self.shows_failed_swap = failed;
         }
     }
 
@@ -239,7 +283,7 @@ impl Reloads {
     }
 
     /// Has the server take it. `what` is new about it.
-    async fn take(&self, built: Built, what: &str) -> Result<Reloaded, Problems> {
+    async fn take(&self, built: Built, what: &str) -> Result<Taken, Problems> {
         let file = self.watched.path.display().to_string();
         let reloaded = self
             .server
@@ -261,7 +305,11 @@ impl Reloads {
                 "some of the new configuration waits for a restart of witgate; the rest is in effect"
             );
         }
-        Ok(reloaded)
+        Ok(Taken {
+            reloaded,
+            warnings: built.warnings,
+            waiting,
+        })
     }
 
     fn problem(&self, message: String) -> Problems {
@@ -313,7 +361,13 @@ fn took_ms(started: Instant) -> u64 {
 }
 
 /// `what` (a reload, a plugin swap) came to nothing because of what is wrong with the new `part`.
-fn tell_problems(what: &str, part: &str, mut problems: Problems, cause: &str, started: Instant) {
+fn tell_problems(
+    what: &str,
+    part: &str,
+    mut problems: Problems,
+    cause: &str,
+    started: Instant,
+) -> ReloadReport {
     problems.set_outcome(format!("the {part} that runs stays as it is"));
     let report = problems.render(false);
     tracing::warn!(
@@ -322,6 +376,7 @@ fn tell_problems(what: &str, part: &str, mut problems: Problems, cause: &str, st
         took_ms = took_ms(started),
         "{what} failed, nothing has changed\n{report}"
     );
+    ReloadReport::failed(cause, started.elapsed(), &problems)
 }
 
 fn tell(what: &str, reloaded: &Reloaded, cause: &str, started: Instant) {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::watch;
+use tokio::sync::{Mutex, Notify, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use witgate_proxy::config::{Location, Problem, Problems};
@@ -17,6 +17,7 @@ use crate::chrome::Claimed;
 use crate::load::{self, Loaded};
 use crate::log;
 use crate::open_files;
+use crate::operator::{Operator, reload_requests};
 use crate::reload::{self, Fixed, Reloads, Watched};
 
 pub(crate) fn run(args: &Run) -> Result<(), Ended> {
@@ -43,6 +44,8 @@ pub(crate) async fn serve(args: &Run, loaded: Loaded) -> Result<(), Ended> {
     let hangups = reload::hangups()?;
     let watched = Watched::new(args, loaded.files);
     let file = loaded.file;
+    let harvest = loaded.chrome.as_ref();
+    let harvest = harvest.and_then(|chrome| chrome.harvest(None, false));
     let chrome = loaded
         .chrome
         .map(|chrome| chrome.claim(&file))
@@ -58,11 +61,21 @@ pub(crate) async fn serve(args: &Run, loaded: Loaded) -> Result<(), Ended> {
         tracing::info!(listener = &*listener.name, address = %listener.address, "listening");
     }
     let mut status = Status::new(server.metrics().clone(), env!("CARGO_PKG_VERSION"));
+    let (ask_reload, asked) = reload_requests();
+    let mut operator = Operator {
+        drain: Arc::default(),
+        reloads: ask_reload,
+        chrome: None,
+        harvest: harvest.map(Mutex::new),
+    };
     if let Some(chrome) = &chrome {
         let chrome = chrome.status();
         status.add_check("chromium", chrome.check());
-        status.add_metrics(Box::new(chrome));
+        status.add_metrics(Box::new(chrome.clone()));
+        operator.chrome = Some(chrome);
     }
+    let drain = operator.drain.clone();
+    status.set_operate(Box::new(operator));
     let status = Arc::new(status);
     let generations = server.reload().generations().await;
     if let Some(admin) = admin {
@@ -74,12 +87,16 @@ pub(crate) async fn serve(args: &Run, loaded: Loaded) -> Result<(), Ended> {
         runtime: sandbox,
         server: server.reload(),
         hangups,
+        asked,
         watched,
         started_with,
+        status: status.clone(),
+        shows_failed_swap: false,
     };
     let end = End {
         status,
         generations,
+        drain,
         reloads: tokio::spawn(reloads.run()),
     };
     let stopped = until_stopped(server, &mut signals, end).await;
@@ -94,6 +111,8 @@ pub(crate) async fn serve(args: &Run, loaded: Loaded) -> Result<(), Ended> {
 struct End {
     status: Arc<Status>,
     generations: watch::Receiver<Arc<Generation>>,
+    /// An operator asks for a stop.
+    drain: Arc<Notify>,
     reloads: JoinHandle<()>,
 }
 
@@ -112,17 +131,19 @@ async fn until_stopped(server: Server, signals: &mut Signals, end: End) -> Resul
                 draining = true;
                 stop.drain();
             }
-            name = signals.next() => match asked {
+            name = signals.next_or(&end.drain) => match asked {
                 false => {
                     let drain_delay = end.generations.borrow().config().server.drain_delay;
-                    tracing::info!(signal = name, ?drain_delay, "stopping: not ready any more");
+                    tracing::info!(cause = name, ?drain_delay, "stopping: not ready any more");
                     asked = true;
                     end.status.drain();
                     end.reloads.abort();
                     drain.as_mut().reset(Instant::now() + drain_delay);
                 }
+                // Asking twice does not make it urgent.
+                true if name == OPERATOR => {}
                 true => {
-                    tracing::warn!(signal = name, "stopping now");
+                    tracing::warn!(cause = name, "stopping now");
                     stop.cut();
                 }
             }
@@ -171,6 +192,19 @@ impl Signals {
         tokio::select! {
             _ = self.terminate.recv() => "SIGTERM",
             _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
+}
+
+/// What asks for a stop besides signals.
+const OPERATOR: &str = "POST /drain";
+
+impl Signals {
+    /// The next signal, or an operator's wish.
+    async fn next_or(&mut self, drain: &Notify) -> &'static str {
+        tokio::select! {
+            name = self.next() => name,
+            () = drain.notified() => OPERATOR,
         }
     }
 }

@@ -1,7 +1,7 @@
 //! What the process shows of Chromium and its harvests: reasons not to be ready, and metrics.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
@@ -9,6 +9,7 @@ use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Unit;
+use serde_json::{Value, json};
 use tokio::sync::watch;
 use witgate_chrome::snapshot::Status;
 use witgate_chrome::{Counters, Harvested, State};
@@ -40,6 +41,54 @@ impl ChromeStatus {
             State::Stopped => Err("it was stopped".into()),
         })
     }
+}
+
+impl ChromeStatus {
+    /// What the admin listener and the dashboard say of it.
+    pub(crate) fn document(&self) -> Value {
+        let state = self.state.borrow().clone();
+        let (name, reason) = match &state {
+            State::Ready(_) => ("ready", None),
+            State::Starting => ("starting", None),
+            State::Unhealthy { reason, .. } => ("unhealthy", Some(reason.to_string())),
+            State::BackingOff { reason, .. } => ("backing-off", Some(reason.to_string())),
+            State::Stopped => ("stopped", None),
+        };
+        let ready = state.ready();
+        json!({
+            "state": name,
+            "reason": reason,
+            "browser": ready.map(|ready| ready.browser.clone()),
+            "up_since": ready.map(|ready| seconds(ready.since)),
+            "restarts": self.counters.restarts(),
+            "probes": self.counters.probes(),
+            "probe_failures": self.counters.probe_failures(),
+            "snapshot": self.snapshot.as_deref().map(snapshot_document),
+        })
+    }
+}
+
+fn snapshot_document(file: &Path) -> Value {
+    let status = match Status::read(file) {
+        Ok(status) => status.unwrap_or_default(),
+        Err(error) => return json!({"error": format!("its status cannot be read: {error}")}),
+    };
+    let attempt = status.last_attempt.as_ref();
+    let success = status.last_success.as_ref();
+    json!({
+        "failures_in_a_row": status.failures_in_a_row,
+        "last_attempt": attempt.map(|attempt| seconds(attempt.at.into())),
+        "error": attempt.and_then(|attempt| attempt.error.clone()),
+        "last_success": success.map(|success| seconds(success.at.into())),
+        "cookies": success.map(|success| success.harvested.cookies),
+        "origins": success.map(|success| success.harvested.origins),
+        "next_due": status.next_due.map(|due| seconds(due.into())),
+    })
+}
+
+fn seconds(time: SystemTime) -> f64 {
+    let since = time.duration_since(SystemTime::UNIX_EPOCH);
+    since.unwrap_or_default().as_secs_f64()
 }
 
 impl Collector for ChromeStatus {
@@ -163,10 +212,7 @@ fn timestamp(
     time: SystemTime,
 ) -> Encoded {
     let name = format!("{name}_timestamp");
-    let since = time
-        .duration_since(SystemTime::UNIX_EPOCH)
-        .unwrap_or_default();
     encoder
         .encode_descriptor(&name, help, Some(&Unit::Seconds), MetricType::Gauge)?
-        .encode_gauge(&since.as_secs_f64())
+        .encode_gauge(&seconds(time))
 }

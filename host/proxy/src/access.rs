@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 use http::uri::PathAndQuery;
@@ -20,6 +20,7 @@ use crate::connection::Busy;
 use crate::failure::{Failure, Side};
 use crate::head::Received;
 use crate::metrics::{Ended, RouteCounts};
+use crate::recent::{self, Past, Recent};
 
 /// What is known of an exchange. The line is written when this is dropped: after the last byte of the response, at
 /// the end of the tunnel, or when the client went away.
@@ -50,6 +51,8 @@ pub(crate) struct Entry {
     pub(crate) counts: Arc<RouteCounts>,
     /// What the exchange leaves behind, where plugins saw it.
     pub(crate) kept: Option<Rc<Kept>>,
+    /// Where it is kept for an operator who looks.
+    recent: Option<Rc<Recent>>,
     is_upgraded: bool,
     /// The connection is in use as long as this is open.
     _busy: Busy,
@@ -65,6 +68,17 @@ pub(crate) enum Outcome {
     Complete,
     /// Ended by one side's fault; the reason.
     Failed(&'static str, Cow<'static, str>),
+}
+
+impl Outcome {
+    /// What it is called, whose fault it is, and why.
+    fn words(&self) -> (&'static str, &'static str, Cow<'_, str>) {
+        match self {
+            Self::Complete => ("complete", "", "".into()),
+            Self::Aborted => ("aborted", "client", "the client went away".into()),
+            Self::Failed(side, reason) => ("failed", side, Cow::Borrowed(reason)),
+        }
+    }
 }
 
 impl Entry {
@@ -94,8 +108,47 @@ impl Entry {
             outcome: Outcome::default(),
             counts,
             kept: None,
+            recent: None,
             is_upgraded: false,
             _busy: busy,
+        }
+    }
+
+    /// Shows the exchange, once it is over, to who looks at them there.
+    pub(crate) fn show_in(&mut self, recent: &Option<Rc<Recent>>) {
+        if let Some(recent) = recent {
+            if recent.is_watched() {
+                self.attributes = Attributes::followed();
+            }
+            self.recent = Some(recent.clone());
+        }
+    }
+
+    /// What is kept of it.
+    fn past(&self, number: u64, duration: Duration) -> Past {
+        let (outcome, fault, reason) = self.outcome.words();
+        Past {
+            number,
+            at: SystemTime::now(),
+            started: self.started,
+            duration,
+            request_id: self.request_id.clone(),
+            listener: self.listener.clone(),
+            route: self.route.clone(),
+            client: self.client,
+            method: self.method.clone(),
+            host: self.host.clone(),
+            path: recent::shortened(self.path()),
+            status: self.status,
+            upstream: self.upstream.clone(),
+            upstream_time: self.upstream_time,
+            received: self.received.bytes(),
+            sent: self.sent.bytes(),
+            outcome,
+            fault,
+            reason: reason.into_owned().into(),
+            attributes: self.attributes.clone(),
+            steps: self.attributes.take_steps(),
         }
     }
 
@@ -201,11 +254,11 @@ impl Drop for Entry {
         if self.is_upgraded {
             self.counts.upgraded(-1);
         }
-        let (outcome, fault, reason) = match &self.outcome {
-            Outcome::Complete => ("complete", "", ""),
-            Outcome::Aborted => ("aborted", "client", "the client went away"),
-            Outcome::Failed(side, reason) => ("failed", *side, &**reason),
-        };
+        if let Some(recent) = &self.recent {
+            let failed = matches!(self.outcome, Outcome::Failed(..));
+            recent.ended(failed, |number| self.past(number, duration));
+        }
+        let (outcome, fault, reason) = self.outcome.words();
         tracing::info!(
             target: "access",
             request_id = &*self.request_id,
@@ -225,7 +278,7 @@ impl Drop for Entry {
             attributes = self.attributes(),
             outcome,
             fault,
-            reason,
+            reason = &*reason,
             "exchange"
         );
         if let Some(kept) = &self.kept {

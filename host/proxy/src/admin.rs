@@ -1,27 +1,30 @@
-//! The admin listener: whether the process lives, whether it is ready, and what it counted.
+//! The admin listener: whether the process lives, whether it is ready, what it does and what it counted; and what an
+//! operator may have done to it.
 //!
-//! | path | answer |
-//! |---|---|
-//! | `/health` | 200 while the process serves |
-//! | `/ready` | 200, or 503 with the reasons, as JSON |
-//! | `/metrics` | OpenMetrics text; a bearer token where one is configured |
+//! ```text
+//! accept → gate (token, host, own header) → api (one table of operations) → documents | metrics | operate | events
+//!                                                                                     └ pages: the dashboard
+//! ```
 //!
-//! Served beside the workers, never on them: a scrape takes nothing from a request. The counts of all workers are put
-//! together when they are asked for. `/health` and whether it is ready are open, because those who ask (a kubelet, a
-//! load balancer) have nothing to show. `/metrics` and the reasons behind `/ready` name routes, upstreams and what is
-//! wrong with them, so on an address that is not the loopback they are for the bearer of the token and nobody else. The
-//! token is that of the generation that serves.
+//! Served beside the workers, never on them: whoever looks takes nothing from a request. What the workers count is put
+//! together when it is asked for.
+
+mod api;
+mod body;
+mod documents;
+mod events;
+mod gate;
+mod operate;
+mod pages;
 
 use std::convert::Infallible;
 use std::fmt;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use bytes::Bytes;
-use http::{HeaderValue, Method, Request, Response, StatusCode, header};
-use http_body_util::Full;
+use http::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -30,8 +33,7 @@ use prometheus_client::collector::Collector;
 use prometheus_client::encoding::DescriptorEncoder;
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::{Registry, Unit};
-use serde_json::json;
-use subtle::ConstantTimeEq;
+use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 
@@ -40,25 +42,35 @@ use crate::generation::Generation;
 use crate::metrics::Metrics;
 use crate::server::{StartError, explain};
 
-/// Connections served at once: a few probes and scrapers. More wait in the kernel.
+pub use operate::{Answer, Operate, ReloadReport};
+
+/// Connections served at once: a few probes, scrapers and people. More wait in the kernel.
 const CONNECTIONS: usize = 32;
 
 /// From a connection's first byte to the end of a request's head.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A connection that lives longer is ended: no probe and no scrape takes so long, and each is served one request, so
-/// that nobody keeps the places of others.
+/// A connection that lives longer is ended, unless it is one of [`events`]: no probe and no scrape takes so long, and
+/// each is served one request, so that nobody keeps the places of others.
 const LONGEST: Duration = Duration::from_secs(30);
 
 /// How long accepting pauses after an error such as having no file descriptors left.
 const PAUSE: Duration = Duration::from_millis(100);
+
+/// How often it is noticed that nobody looks at exchanges any more.
+const SETTLE: Duration = Duration::from_secs(5);
 
 /// What the process shows of itself.
 pub struct Status {
     metrics: Arc<Metrics>,
     registry: Registry,
     checks: Vec<(&'static str, Check)>,
+    version: &'static str,
+    started: SystemTime,
     draining: AtomicBool,
+    /// What the last reload came to, if there was one.
+    reload: Mutex<Option<Arc<ReloadReport>>>,
+    operate: Option<Box<dyn Operate>>,
 }
 
 /// Whether a part is ready; the error says why not, for people.
@@ -77,17 +89,19 @@ impl fmt::Debug for Status {
 impl Status {
     /// The status of a proxy with these metrics, of this version.
     pub fn new(metrics: Arc<Metrics>, version: &'static str) -> Self {
+        let started = SystemTime::now();
         let mut registry = Registry::default();
         registry.register_collector(Box::new(metrics.clone()));
-        registry.register_collector(Box::new(Process {
-            version,
-            started: SystemTime::now(),
-        }));
+        registry.register_collector(Box::new(Process { version, started }));
         Self {
             metrics,
             registry,
             checks: Vec::new(),
+            version,
+            started,
             draining: AtomicBool::new(false),
+            reload: Mutex::default(),
+            operate: None,
         }
     }
 
@@ -101,13 +115,28 @@ impl Status {
         self.checks.push((name, check));
     }
 
+    /// Lets operators do what this can do. Without it they can only look.
+    pub fn set_operate(&mut self, operate: Box<dyn Operate>) {
+        self.operate = Some(operate);
+    }
+
+    /// Shows what a reload came to, until the next one.
+    pub fn note_reload(&self, report: Arc<ReloadReport>) {
+        *self.reload.lock().unwrap_or_else(PoisonError::into_inner) = Some(report);
+    }
+
+    fn last_reload(&self) -> Option<Arc<ReloadReport>> {
+        let reload = self.reload.lock();
+        reload.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// From now on not ready: the process was asked to stop.
     pub fn drain(&self) {
         self.draining.store(true, Ordering::Relaxed);
     }
 
     /// Whether all parts are ready; with `details`, why not and what else should be known.
-    fn ready(&self, details: bool) -> (StatusCode, serde_json::Value) {
+    fn ready(&self, details: bool) -> (bool, Value) {
         let mut reasons = Vec::new();
         if self.draining.load(Ordering::Relaxed) {
             reasons.push(json!({"part": "proxy", "reason": "it was asked to stop"}));
@@ -119,16 +148,12 @@ impl Status {
                 Err(_) => reasons.push(json!({"part": part})),
             }
         }
-        let status = if reasons.is_empty() {
-            StatusCode::OK
-        } else {
-            StatusCode::SERVICE_UNAVAILABLE
-        };
-        let mut body = json!({"ready": reasons.is_empty(), "reasons": reasons});
+        let ready = reasons.is_empty();
+        let mut body = json!({"ready": ready, "reasons": reasons});
         if details {
             body["notes"] = self.metrics.notes().into();
         }
-        (status, body)
+        (ready, body)
     }
 }
 
@@ -201,8 +226,17 @@ impl Admin {
             status,
             generations,
             is_loopback: self.address.ip().is_loopback(),
+            streams: Arc::new(Semaphore::new(events::STREAMS)),
         });
         let permits = Arc::new(Semaphore::new(CONNECTIONS));
+        let settling = shown.clone();
+        let mut others = tokio::task::JoinSet::new();
+        others.spawn(async move {
+            loop {
+                tokio::time::sleep(SETTLE).await;
+                settling.status.metrics.looks.settle();
+            }
+        });
         // They end with the listener.
         let mut connections = tokio::task::JoinSet::new();
         loop {
@@ -215,12 +249,7 @@ impl Admin {
                     let shown = shown.clone();
                     connections.spawn(async move {
                         let _held_to_the_end = permit;
-                        if tokio::time::timeout(LONGEST, connection(stream, shown))
-                            .await
-                            .is_err()
-                        {
-                            tracing::debug!("an admin connection was ended after {LONGEST:?}");
-                        }
+                        connection(stream, shown).await;
                     });
                 }
                 Err(error) => {
@@ -236,132 +265,35 @@ struct Shown {
     status: Arc<Status>,
     generations: watch::Receiver<Arc<Generation>>,
     is_loopback: bool,
-}
-
-/// What one who asks may see.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Access {
-    All,
-    /// There is a token, and it was not shown.
-    NeedsToken,
-    /// There is no token that could be shown, and the address is not the loopback.
-    Never,
+    /// For those who stay to be told of what happens.
+    streams: Arc<Semaphore>,
 }
 
 async fn connection(stream: TcpStream, shown: Arc<Shown>) {
-    let service = service_fn(|request| {
-        let shown = shown.clone();
-        async move { Ok::<_, Infallible>(shown.answer(&request).await) }
+    let stays = AtomicBool::new(false);
+    let service = service_fn(|request: Request<Incoming>| {
+        let (shown, stays) = (shown.clone(), &stays);
+        async move {
+            let answer = shown.answer(request).await;
+            stays.store(answer.body().stays(), Ordering::Relaxed);
+            Ok::<_, Infallible>(answer)
+        }
     });
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_TIMEOUT)
         .keep_alive(false)
-        .serve_connection(TokioIo::new(stream), service)
-        .await;
-    if let Err(error) = served {
-        tracing::debug!(%error, "an admin connection broke");
-    }
-}
-
-type Answer = Response<Full<Bytes>>;
-
-impl Shown {
-    async fn answer(&self, request: &Request<Incoming>) -> Answer {
-        if !matches!(*request.method(), Method::GET | Method::HEAD) {
-            let mut answer = text(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD\n");
-            let allow = HeaderValue::from_static("GET, HEAD");
-            answer.headers_mut().insert(header::ALLOW, allow);
-            return answer;
+        .serve_connection(TokioIo::new(stream), service);
+    let too_long = async {
+        tokio::time::sleep(LONGEST).await;
+        if stays.load(Ordering::Relaxed) {
+            std::future::pending().await
         }
-        match request.uri().path() {
-            "/health" => text(StatusCode::OK, "ok\n"),
-            "/ready" => {
-                let (status, body) = self.status.ready(self.access(request) == Access::All);
-                answer(status, "application/json", format!("{body}\n"))
-            }
-            "/metrics" => match self.access(request) {
-                Access::All => self.metrics().await,
-                Access::NeedsToken => needs_token(),
-                Access::Never => text(
-                    StatusCode::FORBIDDEN,
-                    "metrics are shown on a loopback address, or to the bearer of `admin.token`, which is not set\n",
-                ),
-            },
-            _ => text(
-                StatusCode::NOT_FOUND,
-                "there are /health, /ready and /metrics\n",
-            ),
-        }
-    }
-
-    async fn metrics(&self) -> Answer {
-        let status = self.status.clone();
-        // What Chromium's harvests came to is read from a file.
-        let written = tokio::task::spawn_blocking(move || {
-            let mut text = String::new();
-            prometheus_client::encoding::text::encode(&mut text, &status.registry).map(|()| text)
-        });
-        let why = match written.await {
-            Ok(Ok(text)) => {
-                let openmetrics = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-                return answer(StatusCode::OK, openmetrics, text);
-            }
-            Ok(Err(error)) => error.to_string(),
-            Err(error) => error.to_string(),
-        };
-        tracing::error!(why, "the metrics cannot be written");
-        text(StatusCode::INTERNAL_SERVER_ERROR, "see the log\n")
-    }
-
-    fn access(&self, request: &Request<Incoming>) -> Access {
-        let generation = self.generations.borrow();
-        let admin = generation.config().admin.as_ref();
-        match admin.and_then(|admin| admin.token.as_ref()) {
-            Some(token) => {
-                let given = bearer(request.headers()).unwrap_or_default();
-                match bool::from(given.ct_eq(token.reveal().as_bytes())) {
-                    true => Access::All,
-                    false => Access::NeedsToken,
-                }
-            }
-            // A generation without `[admin]`, whose listener is to go with the next start, says nothing of a token.
-            None if self.is_loopback && admin.is_some() => Access::All,
-            None => Access::Never,
-        }
-    }
-}
-
-fn needs_token() -> Answer {
-    let mut refusal = text(StatusCode::UNAUTHORIZED, "a bearer token is needed\n");
-    let challenge = HeaderValue::from_static("Bearer realm=\"witgate admin\"");
-    refusal
-        .headers_mut()
-        .insert(header::WWW_AUTHENTICATE, challenge);
-    refusal
-}
-
-/// The credentials of `Authorization: Bearer …` (RFC 6750 §2.1), when there is exactly one such field.
-fn bearer(headers: &http::HeaderMap) -> Option<&[u8]> {
-    let mut fields = headers.get_all(header::AUTHORIZATION).iter();
-    let (field, None) = (fields.next()?.as_bytes(), fields.next()) else {
-        return None;
     };
-    let (scheme, credentials) = field.split_at_checked("Bearer ".len())?;
-    scheme
-        .eq_ignore_ascii_case(b"Bearer ")
-        .then(|| credentials.trim_ascii())
-}
-
-fn text(status: StatusCode, body: &'static str) -> Answer {
-    answer(status, "text/plain; charset=utf-8", body.into())
-}
-
-fn answer(status: StatusCode, content_type: &'static str, body: String) -> Answer {
-    let mut response = Response::new(Full::from(body));
-    *response.status_mut() = status;
-    let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    response
+    tokio::select! {
+        served = served => if let Err(error) = served {
+            tracing::debug!(%error, "an admin connection broke");
+        },
+        () = too_long => tracing::debug!("an admin connection was ended after {LONGEST:?}"),
+    }
 }

@@ -46,7 +46,7 @@ impl Code {
         }
     }
 
-    fn digest(&self) -> &[u8; 32] {
+    pub(crate) fn digest(&self) -> &[u8; 32] {
         match self {
             Self::Hooks(component) => component.digest(),
             Self::WasiHttp(component) => component.digest(),

@@ -69,6 +69,7 @@ mod content;
 mod document;
 mod interpolate;
 mod secret;
+mod shown;
 mod syntax;
 mod value;
 

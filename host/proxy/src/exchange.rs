@@ -48,6 +48,7 @@ pub(crate) async fn serve(
         context.worker.unrouted(context.listener),
         busy,
     ));
+    entry.show_in(&context.worker.recent);
     if let Some(tls) = &peer.tls {
         tls.note(&entry.attributes);
     }

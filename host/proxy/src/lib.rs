@@ -75,11 +75,13 @@ mod access;
 
 mod completion;
 
+mod recent;
+
 mod metrics;
 
 mod admin;
 
-pub use admin::{Admin, Check, Status};
+pub use admin::{Admin, Answer, Check, Operate, ReloadReport, Status};
 pub use generation::{Builtins, Generation};
 pub use imports::{Import, Need, PluginReport, Standing, need};
 pub use metrics::Metrics;

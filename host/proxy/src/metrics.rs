@@ -7,22 +7,51 @@
 mod counts;
 mod custom;
 mod exposition;
+mod figures;
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Semaphore;
 use witgate_runtime::{CustomMetrics, PluginCounts};
 
-pub(crate) use counts::{Ended, Incident, Refused, RouteCounts, UpstreamCounts};
-use counts::{PluginTotal, RouteTotal, Total, UpstreamTotal};
+use counts::Total;
+pub(crate) use counts::{
+    BOUNDS, CLASSES, Ended, HistogramTotal, Incident, PluginTotal, Refused, RouteCounts,
+    RouteTotal, UpstreamCounts, UpstreamTotal,
+};
+pub(crate) use figures::{Figures, quantile};
 
+use crate::recent::Looks;
 use crate::upstream::Shared;
 
 /// The proxy's metrics. Shared by the workers, which write, and the admin listener, which shows.
 #[derive(Debug, Default)]
-pub struct Metrics(Mutex<Series>);
+pub struct Metrics {
+    series: Mutex<Series>,
+    /// What exchanges came to, one by one.
+    pub(crate) looks: Looks,
+}
+
+/// A listener whose connections are counted.
+#[derive(Debug, Clone)]
+pub(crate) struct Served {
+    pub(crate) name: Arc<str>,
+    /// With the port that the kernel chose.
+    pub(crate) address: SocketAddr,
+    /// The connections that it may still take, of how many.
+    pub(crate) permits: Arc<Semaphore>,
+    pub(crate) most: usize,
+}
+
+impl Served {
+    /// Connections that are open.
+    pub(crate) fn open(&self) -> usize {
+        self.most.saturating_sub(self.permits.available_permits())
+    }
+}
 
 #[derive(Debug, Default)]
 struct Series {
@@ -30,8 +59,9 @@ struct Series {
     routes: BTreeMap<(Arc<str>, Arc<str>), Folded<RouteTotal>>,
     upstreams: BTreeMap<Arc<str>, Folded<UpstreamTotal>>,
     plugins: BTreeMap<Arc<str>, Folded<PluginTotal>>,
-    /// By name: the permits that are left, of how many.
-    listeners: BTreeMap<Arc<str>, (Arc<Semaphore>, usize)>,
+    listeners: Vec<Served>,
+    /// From 1.
+    generation: u64,
     /// By listener: TLS handshakes that failed, on all workers.
     failed_handshakes: BTreeMap<Arc<str>, Arc<AtomicU64>>,
     endpoints: Vec<Arc<Shared>>,
@@ -91,7 +121,7 @@ impl<T: Total> Folded<T> {
 impl Metrics {
     fn series(&self) -> MutexGuard<'_, Series> {
         // Whoever panicked left numbers behind, and numbers are all there is.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.series.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Counts for a route, or with an empty name for what no route of the listener took.
@@ -127,23 +157,24 @@ impl Metrics {
         series.plugins.entry(name.clone()).or_default().push(counts);
     }
 
-    /// The listeners and upstreams that are served from now on, in place of those before. A listener comes with the
-    /// permits for connections that are left, of how many. Series of names that nobody serves any more end here.
+    /// The listeners and upstreams that are served from now on, in place of those before. Series of names that nobody serves any more end here.
     pub(crate) fn now_serves(
         &self,
-        listeners: impl Iterator<Item = (Arc<str>, Arc<Semaphore>, usize)>,
+        listeners: impl Iterator<Item = Served>,
         upstreams: impl Iterator<Item = Arc<Shared>>,
     ) {
         let mut series = self.series();
-        series.listeners = listeners
-            .map(|(name, permits, most)| (name, (permits, most)))
-            .collect();
+        series.generation += 1;
+        series.listeners = listeners.collect();
+        series
+            .listeners
+            .sort_by(|one, other| one.name.cmp(&other.name));
         let Series {
             listeners,
             failed_handshakes,
             ..
         } = &mut *series;
-        failed_handshakes.retain(|name, _| listeners.contains_key(name));
+        failed_handshakes.retain(|name, _| listeners.iter().any(|served| served.name == *name));
         series.endpoints = upstreams.collect();
         series.routes.retain(|_, folded| folded.is_live());
         series.upstreams.retain(|_, folded| folded.is_live());

@@ -10,7 +10,7 @@ use tokio::sync::{Mutex, Semaphore, oneshot, watch};
 use crate::config::{Change, Listener, Part};
 use crate::generation::Generation;
 use crate::listener::{self, Bound};
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, Served};
 use crate::server::{BoundListener, StartError, explain};
 use crate::worker::{Listening, Next};
 
@@ -72,7 +72,7 @@ impl Reload {
         metrics: Arc<Metrics>,
     ) -> Self {
         let upstreams = generation.upstreams.values().cloned();
-        metrics.now_serves(listeners.iter().map(RunningListener::permits), upstreams);
+        metrics.now_serves(listeners.iter().map(RunningListener::served), upstreams);
         metrics.shows(generation.custom_metrics.clone());
         Self(Arc::new(Mutex::new(Running {
             generation: watch::Sender::new(generation),
@@ -227,8 +227,8 @@ impl Running {
             }
         }
         let upstreams = generation.upstreams.values().cloned();
-        let permits = listeners.iter().map(RunningListener::permits);
-        self.metrics.now_serves(permits, upstreams);
+        let served = listeners.iter().map(RunningListener::served);
+        self.metrics.now_serves(served, upstreams);
         let plugins = &generation.plugins;
         let custom = &generation.custom_metrics;
         custom.retain(|plugin| plugins.contains_key(plugin));
@@ -277,9 +277,14 @@ impl RunningListener {
         self.bind == listener.bind && (self.bind.port() != 0 || self.name == listener.name)
     }
 
-    /// Its name, and the permits for connections that are left, of how many.
-    fn permits(&self) -> (Arc<str>, Arc<Semaphore>, usize) {
-        (self.name.clone(), self.permits.clone(), self.connections)
+    /// What is shown of it.
+    fn served(&self) -> Served {
+        Served {
+            name: self.name.clone(),
+            address: self.address,
+            permits: self.permits.clone(),
+            most: self.connections,
+        }
     }
 
     /// Whether both have the same sockets.

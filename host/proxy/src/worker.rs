@@ -26,6 +26,7 @@ use crate::generation::Generation;
 use crate::health;
 use crate::listener::WorkerListener;
 use crate::metrics::{Metrics, RouteCounts};
+use crate::recent::Recent;
 use crate::router::Router;
 use crate::split::{Share, Split};
 use crate::upgrade_limits::UpgradeLimits;
@@ -46,6 +47,8 @@ pub(crate) struct Worker {
     metrics: Arc<Metrics>,
     pub(crate) tasks: Tasks,
     pub(crate) completions: Rc<Completions>,
+    /// Exchanges for an operator who looks, where there is an admin listener to look with.
+    pub(crate) recent: Option<Rc<Recent>>,
     ids: Rc<Ids>,
 }
 
@@ -407,6 +410,11 @@ fn routes(
     routes.map(route).collect()
 }
 
+fn keeps_exchanges(generation: &Generation) -> bool {
+    let admin = generation.config.admin.as_ref();
+    admin.is_some_and(|admin| admin.exchanges)
+}
+
 impl Worker {
     async fn first(
         generation: Arc<Generation>,
@@ -437,6 +445,11 @@ impl Worker {
             Some(previous) => previous.completions.clone(),
             None => Completions::start(&tasks),
         };
+        let recent = match previous.and_then(|previous| previous.recent.clone()) {
+            _ if !keeps_exchanges(&generation) => None,
+            Some(recent) => Some(recent),
+            None => Some(Recent::start(&metrics.looks)),
+        };
         let unrouted = (generation.config.listeners.iter())
             .map(|listener| metrics.route(&listener.name, &Arc::from("")))
             .collect();
@@ -454,6 +467,7 @@ impl Worker {
             http_plugins,
             tasks,
             completions,
+            recent,
             ids,
         })
     }

@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use http::{HeaderMap, StatusCode};
 
@@ -128,7 +129,27 @@ impl From<&Exchange> for Passing {
 pub struct Attributes {
     /// Locked for a moment by the one thread that has the exchange; a lock only because that is sent to instances.
     entries: Arc<Mutex<Vec<Attribute>>>,
+    /// What was called, where somebody wants to know.
+    steps: Option<Arc<Mutex<Vec<Step>>>>,
 }
+
+/// A call of a hook, as whoever follows an exchange sees it.
+#[derive(Debug, Clone)]
+pub struct Step {
+    /// Name of the plugin.
+    pub plugin: Arc<str>,
+    /// `on-request`, …
+    pub hook: &'static str,
+    /// When the call began.
+    pub began: Instant,
+    /// How long it took, waits included.
+    pub took: Duration,
+    /// What came of it: a verdict, or the label of a failure.
+    pub verdict: &'static str,
+}
+
+/// Steps that are kept of one exchange.
+const MAX_STEPS: usize = 64;
 
 #[derive(Debug)]
 struct Attribute {
@@ -159,6 +180,37 @@ impl Attributes {
             .iter()
             .find(|a| &*a.plugin == plugin && &*a.note == note)?;
         Some(found.value.to_string())
+    }
+
+    /// None yet, of an exchange whose calls are written down with their times.
+    pub fn followed() -> Self {
+        Self {
+            steps: Some(Arc::default()),
+            ..Self::default()
+        }
+    }
+
+    /// Whether calls are written down.
+    pub(crate) fn is_followed(&self) -> bool {
+        self.steps.is_some()
+    }
+
+    /// Writes a call down.
+    pub(crate) fn follow(&self, step: Step) {
+        if let Some(steps) = &self.steps {
+            let mut steps = steps.lock().unwrap_or_else(PoisonError::into_inner);
+            if steps.len() < MAX_STEPS {
+                steps.push(step);
+            }
+        }
+    }
+
+    /// The calls that were written down, in their order; takes them.
+    pub fn take_steps(&self) -> Vec<Step> {
+        let lock = |steps: &Arc<Mutex<Vec<Step>>>| {
+            std::mem::take(&mut *steps.lock().unwrap_or_else(PoisonError::into_inner))
+        };
+        self.steps.as_ref().map(lock).unwrap_or_default()
     }
 
     /// Shows all notes as plugin, note, value.

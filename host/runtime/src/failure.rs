@@ -89,6 +89,14 @@ impl FailureKind {
         }
     }
 
+    /// Whether it says more than its label. The others come in crowds.
+    pub(crate) fn has_words(&self) -> bool {
+        !matches!(
+            self,
+            Self::Quarantined(_) | Self::Busy(_) | Self::NotTold | Self::LostInstance
+        )
+    }
+
     /// Whether the instance may not be used again.
     pub(crate) fn is_fatal(&self) -> bool {
         matches!(

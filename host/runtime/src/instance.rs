@@ -14,6 +14,7 @@ use crate::bindings::{Inspection, RawVerdict, completion_hook, messages};
 use crate::calls::{Calls, flatten};
 use crate::clock::Clock;
 use crate::component::Ready;
+use crate::counts::PluginCounts;
 use crate::death::{Danger, Death};
 use crate::exchange::{Exchange, Passing};
 use crate::failure::FailureKind;
@@ -152,9 +153,10 @@ impl Instance {
         }
     }
 
-    /// Lends it what its worker's instances share to send requests and to write to the log.
-    pub(crate) fn lend(&mut self, outbound: Outbound, log: LogBudget) {
+    /// Lends it what its worker's instances share to send requests, to write to the log and to be counted.
+    pub(crate) fn lend(&mut self, outbound: Outbound, log: LogBudget, counts: Arc<PluginCounts>) {
         let state = self.store.data_mut();
+        state.memory.show_in(counts);
         state.outbound = outbound;
         state.log.lend(log);
     }

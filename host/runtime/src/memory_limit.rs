@@ -1,6 +1,10 @@
 //! How much memory an instance may take.
 
+use std::sync::Arc;
+
 use wasmtime::ResourceLimiter;
+
+use crate::counts::PluginCounts;
 
 /// Bounds what an instance may take, over all its memories, and remembers that it wanted more: a guest out of memory
 /// usually traps somewhere else, and the operator has to know why.
@@ -9,6 +13,8 @@ pub(crate) struct MemoryLimit {
     pub(crate) used: usize,
     /// In the current call.
     pub(crate) exceeded: bool,
+    /// Where the instance and its memory are shown, once a worker has it.
+    shown: Option<Arc<PluginCounts>>,
 }
 
 impl MemoryLimit {
@@ -17,8 +23,29 @@ impl MemoryLimit {
             bytes,
             used: 0,
             exceeded: false,
+            shown: None,
         }
     }
+
+    /// From now on counted there, until it is dropped.
+    pub(crate) fn show_in(&mut self, counts: Arc<PluginCounts>) {
+        counts.has_instances(1);
+        counts.has_memory(signed(self.used));
+        self.shown = Some(counts);
+    }
+}
+
+impl Drop for MemoryLimit {
+    fn drop(&mut self) {
+        if let Some(counts) = &self.shown {
+            counts.has_instances(-1);
+            counts.has_memory(-signed(self.used));
+        }
+    }
+}
+
+fn signed(bytes: usize) -> i64 {
+    i64::try_from(bytes).unwrap_or(i64::MAX)
 }
 
 /// Entries of all tables; a table holds function pointers, and compilers make a few thousand at most.
@@ -35,6 +62,9 @@ impl ResourceLimiter for MemoryLimit {
         let fits = used <= self.bytes;
         self.exceeded |= !fits;
         if fits {
+            if let Some(counts) = &self.shown {
+                counts.has_memory(signed(used - self.used));
+            }
             self.used = used;
         }
         Ok(fits)

@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Instant;
 
 use wasmtime::component::ResourceAny;
 
@@ -204,7 +205,8 @@ impl MessageStream {
         message: &Message,
         is_reply: bool,
     ) -> Result<MessageVerdict, PluginFailure> {
-        self.plugin.counts().called(Hook::Message);
+        let counts = self.plugin.counts();
+        let began = counts.called(Hook::Message).then(Instant::now);
         let mut instance = self.slot.take().await;
         let raw = match instance.is_usable() {
             true => {
@@ -217,6 +219,9 @@ impl MessageStream {
             false => Err(FailureKind::LostInstance),
         };
         drop(instance);
+        if let Some(began) = began {
+            counts.took(Hook::Message, began.elapsed());
+        }
         let verdict = raw.and_then(|raw| {
             let verdict = self.check(raw).map_err(FailureKind::BadResult)?;
             let refused = |what: &str| Err(FailureKind::BadResult(what.into()));

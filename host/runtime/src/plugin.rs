@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::clock::Clock;
 use crate::component::{Component, Hooks};
+use crate::counts::PluginCounts;
 use crate::failure::FailureKind;
 use crate::http_client::{HttpGrant, Outbound};
 use crate::instance::{ConfigError, Instance};
@@ -329,18 +330,19 @@ impl Plugin {
         LogBudget::new(self.limits.log_lines)
     }
 
-    /// A configured instance that sends its requests through `outbound`: one that was prepared, or a new one.
+    /// A configured instance that sends its requests through `outbound` and is counted in `counts`: one that was prepared, or a new one.
     pub(crate) async fn start(
         &self,
         outbound: Outbound,
         log: LogBudget,
+        counts: &Arc<PluginCounts>,
     ) -> Result<Instance, StartError> {
         let prepared = self.prepared.lock().pop();
         let mut instance = match prepared {
             Some(instance) => instance,
             None => self.make().await?,
         };
-        instance.lend(outbound, log);
+        instance.lend(outbound, log, counts.clone());
         Ok(instance)
     }
 

@@ -22,6 +22,25 @@ pub enum Verdict {
     Hold(BodyTransform),
 }
 
+impl Verdict {
+    /// What can be returned besides [`Next`](Self::Next), in one word each.
+    pub const LABELS: [&str; 3] = ["answer", "transform", "hold"];
+
+    /// Place among [`LABELS`](Self::LABELS).
+    pub(crate) fn index(&self) -> Option<usize> {
+        match self {
+            Self::Next => None,
+            Self::Answer(_) => Some(0),
+            Self::Transform(_) => Some(1),
+            Self::Hold(_) => Some(2),
+        }
+    }
+
+    pub(crate) fn label(&self) -> &'static str {
+        self.index().map_or("next", |at| Self::LABELS[at])
+    }
+}
+
 /// A response that a plugin made, fit to be sent.
 #[derive(Debug)]
 pub struct Reply {

@@ -13,7 +13,7 @@ use tokio::time::{Instant, timeout_at};
 use crate::bindings::RawVerdict;
 use crate::completion::Summary;
 use crate::counts::{Hook, PluginCounts};
-use crate::exchange::Exchange;
+use crate::exchange::{Exchange, Step};
 use crate::failure::{FailureKind, PluginFailure};
 use crate::http_client::Outbound;
 use crate::instance::Instance;
@@ -80,7 +80,8 @@ impl WorkerPlugin {
         let outbound = plugin.outbound();
         let most = plugin.limits().concurrency.max(1) + outbound.most();
         let log = plugin.log_budget();
-        let first = plugin.start(outbound.clone(), log.clone()).await?;
+        let counts: Arc<PluginCounts> = Arc::default();
+        let first = plugin.start(outbound.clone(), log.clone(), &counts).await?;
         let (slots, ready) = match plugin.isolation() {
             Isolation::Worker => (vec![Slot::new(first, None)], Vec::new()),
             Isolation::Exchange => (Vec::new(), vec![first]),
@@ -99,7 +100,7 @@ impl WorkerPlugin {
             ready: RefCell::new(ready),
             over: Arc::default(),
             quarantine: RefCell::default(),
-            counts: Arc::default(),
+            counts,
         })
     }
 
@@ -119,9 +120,10 @@ impl WorkerPlugin {
         self: &Rc<Self>,
         exchange: Box<Exchange>,
     ) -> (Box<Exchange>, Result<Verdict, PluginFailure>) {
-        self.counts.called(Hook::Request);
+        let started = self.begin(Hook::Request, &exchange);
         let hook = async |instance: &mut Instance, exchange| instance.on_request(exchange).await;
-        self.call("on-request", exchange, hook, Self::verdict).await
+        let called = self.call("on-request", exchange, hook, Self::verdict).await;
+        self.judged(Hook::Request, started, called)
     }
 
     /// Calls `on-response`; as [`on_request`](Self::on_request).
@@ -129,10 +131,10 @@ impl WorkerPlugin {
         self: &Rc<Self>,
         exchange: Box<Exchange>,
     ) -> (Box<Exchange>, Result<Verdict, PluginFailure>) {
-        self.counts.called(Hook::Response);
+        let started = self.begin(Hook::Response, &exchange);
         let hook = async |instance: &mut Instance, exchange| instance.on_response(exchange).await;
-        self.call("on-response", exchange, hook, Self::verdict)
-            .await
+        let called = self.call("on-response", exchange, hook, Self::verdict);
+        self.judged(Hook::Response, started, called.await)
     }
 
     /// Calls `on-upgrade`; `None` when the component has no such hook, or does not want to see the messages. As
@@ -141,7 +143,7 @@ impl WorkerPlugin {
         self: &Rc<Self>,
         exchange: Box<Exchange>,
     ) -> (Box<Exchange>, Result<Option<MessageStream>, PluginFailure>) {
-        self.counts.called(Hook::Upgrade);
+        let started = self.begin(Hook::Upgrade, &exchange);
         let hook = async |instance: &mut Instance, exchange| {
             let (exchange, inspection) = instance.on_upgrade(exchange).await;
             let death = instance.death();
@@ -154,7 +156,13 @@ impl WorkerPlugin {
             let of = Arc::new(exchange.into());
             Ok(MessageStream::new(plugin.clone(), slot.clone(), wanted, of))
         };
-        self.call("on-upgrade", exchange, hook, check).await
+        let (exchange, asked) = self.call("on-upgrade", exchange, hook, check).await;
+        let verdict = asked.as_ref().map(|inspected| match inspected {
+            Some(_) => "inspect",
+            None => "next",
+        });
+        self.end(Hook::Upgrade, started, &exchange, verdict);
+        (exchange, asked)
     }
 
     /// Calls `on-complete`, if the component has that hook, of an exchange that is over. The exchange comes back for the
@@ -164,12 +172,56 @@ impl WorkerPlugin {
         exchange: Box<Exchange>,
         summary: &Summary,
     ) -> (Box<Exchange>, Result<(), PluginFailure>) {
-        self.counts.called(Hook::Completion);
+        let started = self.begin(Hook::Completion, &exchange);
         let hook = async |instance: &mut Instance, exchange| {
             instance.on_complete(exchange, summary.into()).await
         };
         let check = |_: &Rc<Self>, (), _: &Arc<Slot>, _: &Exchange| Ok(());
-        self.call("on-complete", exchange, hook, check).await
+        let (exchange, told) = self.call("on-complete", exchange, hook, check).await;
+        let verdict = told.as_ref().map(|()| "next");
+        self.end(Hook::Completion, started, &exchange, verdict);
+        (exchange, told)
+    }
+
+    /// Counts a call; when it begins, if it is to be timed.
+    fn begin(&self, hook: Hook, exchange: &Exchange) -> Option<Instant> {
+        let timed = self.counts.called(hook);
+        (timed || exchange.attributes.is_followed()).then(Instant::now)
+    }
+
+    /// A call that began then is over.
+    fn end(
+        &self,
+        hook: Hook,
+        began: Option<Instant>,
+        exchange: &Exchange,
+        verdict: Result<&'static str, &PluginFailure>,
+    ) {
+        let Some(began) = began else {
+            return;
+        };
+        let took = began.elapsed();
+        self.counts.took(hook, took);
+        exchange.attributes.follow(Step {
+            plugin: self.plugin.name().clone(),
+            hook: hook.name(),
+            began: began.into_std(),
+            took,
+            verdict: verdict.unwrap_or_else(|failure| failure.kind.label()),
+        });
+    }
+
+    fn judged(
+        &self,
+        hook: Hook,
+        began: Option<Instant>,
+        (exchange, verdict): (Box<Exchange>, Result<Verdict, PluginFailure>),
+    ) -> (Box<Exchange>, Result<Verdict, PluginFailure>) {
+        if let Ok(verdict) = &verdict {
+            self.counts.judged(verdict);
+        }
+        self.end(hook, began, &exchange, verdict.as_ref().map(Verdict::label));
+        (exchange, verdict)
     }
 
     /// Counts an exchange of whose end the plugin was not told, because too many waited.
@@ -333,7 +385,7 @@ impl WorkerPlugin {
     async fn make(&self) -> Result<Instance, FailureKind> {
         match self
             .plugin
-            .start(self.outbound.clone(), self.log.clone())
+            .start(self.outbound.clone(), self.log.clone(), &self.counts)
             .await
         {
             Ok(instance) => {
@@ -386,12 +438,13 @@ impl WorkerPlugin {
     }
 
     pub(crate) fn failure(&self, call: &'static str, kind: FailureKind) -> PluginFailure {
-        self.counts.failed(&kind);
-        PluginFailure {
+        let failure = PluginFailure {
             plugin: self.plugin.name().clone(),
             call,
             kind,
-        }
+        };
+        self.counts.failed(&failure);
+        failure
     }
 
     /// Counts failures that cost an instance.

@@ -3,7 +3,7 @@
 use super::Section;
 use super::listener::socket_address;
 use super::model::{Admin, Secret};
-use super::shape::{located, string};
+use super::shape::{boolean, located, string};
 
 /// A shorter token could be guessed.
 const SHORTEST_TOKEN: usize = 16;
@@ -21,11 +21,13 @@ pub(super) fn read(section: &mut Section<'_>) -> Option<Admin> {
         }
         Some(Secret::from(token))
     });
+    let exchanges = section.default("exchanges", true, boolean);
     let bind = bind?;
     Some(Admin {
         bind: bind.value,
         bind_location: bind.location,
         token,
+        exchanges,
     })
 }
 

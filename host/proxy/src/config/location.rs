@@ -71,6 +71,11 @@ impl Location {
         Self::whole(&Arc::new(Source::new(name.into(), String::new())))
     }
 
+    /// The text of the file, secrets that are written into it overwritten.
+    pub(super) fn file_text(&self) -> &str {
+        &self.source.text
+    }
+
     pub(super) fn whole(source: &Arc<Source>) -> Self {
         Self {
             source: source.clone(),

@@ -64,6 +64,17 @@ impl PathPattern {
     }
 }
 
+/// As it is written.
+impl fmt::Display for PathPattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.head)?;
+        for (name, literal) in &self.placeholders {
+            write!(f, "/{{{name}}}{literal}")?;
+        }
+        f.write_str(if self.open { "/*" } else { "" })
+    }
+}
+
 /// A segment that is not empty, and the path behind it.
 pub(crate) fn first_segment(path: &str) -> Option<(&str, &str)> {
     let path = path.strip_prefix('/')?;

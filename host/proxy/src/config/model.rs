@@ -36,6 +36,8 @@ pub struct Config {
     pub admin: Option<Admin>,
     /// What every part of the file says, to be compared with the next configuration.
     pub contents: Contents,
+    /// The file as a whole.
+    pub location: Location,
 }
 
 /// `[admin]`: what the process shows of itself.
@@ -47,6 +49,8 @@ pub struct Admin {
     pub bind_location: Location,
     /// `token`: what a scraper of `/metrics` has to show. At least 16 characters.
     pub token: Option<Secret>,
+    /// `exchanges`: whether some of the exchanges that ended are kept to be looked at. Default `true`.
+    pub exchanges: bool,
 }
 
 /// A secret of the configuration, which no log shows.

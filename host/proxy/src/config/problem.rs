@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use serde_json::{Value, json};
+
 use super::Location;
 use super::report;
 
@@ -66,6 +68,26 @@ impl Problem {
     pub fn with_note(mut self, note: impl Into<String>) -> Self {
         self.note = Some(note.into());
         self
+    }
+
+    fn to_json(&self) -> Value {
+        let related = self.related.as_ref().map(|(location, words)| {
+            json!({"line": location.line(), "column": location.column(), "message": words})
+        });
+        json!({
+            "severity": match self.severity {
+                Severity::Error => "error",
+                Severity::Warning => "warning",
+            },
+            "file": self.location.file(),
+            "line": self.location.line(),
+            "column": self.location.column(),
+            "key": self.key,
+            "message": self.message,
+            "help": self.help,
+            "note": self.note,
+            "related": related,
+        })
     }
 
     /// Shows another place of the same file, with a few words on what is there.
@@ -144,6 +166,17 @@ impl Problems {
     /// environment variable `NO_COLOR` is set.
     pub fn render(&self, color: bool) -> String {
         report::render(self, color)
+    }
+
+    /// The same for programs: every problem with its place, and the report as `text`.
+    pub fn to_json(&self) -> Value {
+        json!({
+            "file": self.file,
+            "errors": self.count(Severity::Error),
+            "warnings": self.count(Severity::Warning),
+            "problems": self.iter().map(Problem::to_json).collect::<Vec<_>>(),
+            "text": self.render(false),
+        })
     }
 
     pub(super) fn file(&self) -> &str {

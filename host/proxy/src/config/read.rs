@@ -78,6 +78,7 @@ impl Config {
         let routes: Vec<_> = routes.into_iter().map(|read| read.route).collect();
         let config = Self {
             contents: Contents::of(root, &listeners, &routes),
+            location: root.location(),
             server,
             listeners,
             routes,

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 use http::StatusCode;
+use witgate_runtime::CallTimes;
 
 /// Upper bounds of the duration histograms, in seconds: from a reply out of memory to a slow page. What takes longer
 /// than the last is in the bucket without a bound.
@@ -239,6 +240,11 @@ impl HistogramTotal {
 pub(crate) struct PluginTotal {
     pub(crate) calls: Vec<(&'static str, u64)>,
     pub(crate) failures: Vec<(&'static str, u64)>,
+    pub(crate) verdicts: Vec<(&'static str, u64)>,
+    pub(crate) times: Vec<CallTimes>,
+    pub(crate) instances: u64,
+    /// Bytes.
+    pub(crate) memory: u64,
     /// On at least one worker.
     pub(crate) is_quarantined: bool,
 }
@@ -249,11 +255,28 @@ impl Total for PluginTotal {
     fn add(&mut self, counts: &Self::Counts) {
         add_labelled(&mut self.calls, &counts.calls());
         add_labelled(&mut self.failures, &counts.failures());
+        add_labelled(&mut self.verdicts, &counts.verdicts());
+        add_times(&mut self.times, counts.times());
+        self.instances += counts.instances();
+        self.memory += counts.memory();
         self.is_quarantined |= counts.is_quarantined();
     }
 
     fn forget_state(&mut self) {
         self.is_quarantined = false;
+        (self.instances, self.memory) = (0, 0);
+    }
+}
+
+fn add_times(totals: &mut Vec<CallTimes>, counts: impl IntoIterator<Item = CallTimes>) {
+    if totals.is_empty() {
+        return totals.extend(counts);
+    }
+    for (total, more) in totals.iter_mut().zip(counts) {
+        total.sum += more.sum;
+        for (bucket, more) in total.buckets.iter_mut().zip(more.buckets) {
+            *bucket += more;
+        }
     }
 }
 

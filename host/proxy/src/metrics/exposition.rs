@@ -9,10 +9,10 @@ use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Unit;
+use witgate_runtime::PluginCounts;
 
-use super::Metrics;
-use super::counts::{
-    BOUNDS, CLASSES, HistogramTotal, Incident, Refused, RouteTotal, UpstreamTotal,
+use super::{
+    BOUNDS, CLASSES, HistogramTotal, Incident, Metrics, Refused, RouteTotal, UpstreamTotal,
 };
 use crate::upstream::Target;
 
@@ -31,11 +31,10 @@ impl Collector for Metrics {
         let help = "Connections of clients that are open, upgraded ones included";
         let mut family =
             encoder.encode_descriptor("witgate_connections", help, None, MetricType::Gauge)?;
-        for (name, (permits, most)) in &series.listeners {
-            let open = most.saturating_sub(permits.available_permits());
+        for listener in &series.listeners {
             family
-                .encode_family(&[("listener", &**name)].as_slice())?
-                .encode_gauge(&(open as u64))?;
+                .encode_family(&[("listener", &*listener.name)].as_slice())?
+                .encode_gauge(&(listener.open() as u64))?;
         }
         let help =
             "TLS handshakes with clients that failed; the log has the reason of each at `debug`";
@@ -242,6 +241,59 @@ fn plugins(encoder: &mut DescriptorEncoder<'_>, series: &mut super::Series) -> E
         for (kind, count) in &total.failures {
             counter(&mut family, &[("plugin", &**name), ("kind", kind)], *count)?;
         }
+    }
+    let help = "How long calls of hooks take: of one in sixteen, and of all of an exchange that somebody follows";
+    let mut family = encoder.encode_descriptor(
+        "witgate_plugin_call_duration",
+        help,
+        Some(&Unit::Seconds),
+        MetricType::Histogram,
+    )?;
+    for (name, total) in &plugins {
+        for times in total.times.iter().filter(|times| times.count() > 0) {
+            let bounds = PluginCounts::BOUNDS.iter().copied().chain([f64::INFINITY]);
+            let buckets: Vec<_> = bounds.zip(times.buckets).collect();
+            family
+                .encode_family(&[("plugin", &**name), ("hook", times.hook)].as_slice())?
+                .encode_histogram::<NoLabelSet>(
+                    times.sum.as_secs_f64(),
+                    times.count(),
+                    &buckets,
+                    None,
+                )?;
+        }
+    }
+    let help = "Verdicts of a plugin's request and response hooks that were not `next`";
+    let mut family =
+        encoder.encode_descriptor("witgate_plugin_verdicts", help, None, MetricType::Counter)?;
+    for (name, total) in &plugins {
+        for (verdict, count) in &total.verdicts {
+            counter(
+                &mut family,
+                &[("plugin", &**name), ("verdict", verdict)],
+                *count,
+            )?;
+        }
+    }
+    let help = "Instances of a plugin with hooks that live, over all workers";
+    let mut family =
+        encoder.encode_descriptor("witgate_plugin_instances", help, None, MetricType::Gauge)?;
+    for (name, total) in &plugins {
+        family
+            .encode_family(&[("plugin", &**name)].as_slice())?
+            .encode_gauge(&total.instances)?;
+    }
+    let help = "Linear memory of these instances";
+    let mut family = encoder.encode_descriptor(
+        "witgate_plugin_memory",
+        help,
+        Some(&Unit::Bytes),
+        MetricType::Gauge,
+    )?;
+    for (name, total) in &plugins {
+        family
+            .encode_family(&[("plugin", &**name)].as_slice())?
+            .encode_gauge(&total.memory)?;
     }
     let help = "1 while a plugin that failed again and again is left alone on some worker";
     let mut family =

@@ -82,14 +82,14 @@ impl Call {
             Some(Ok(Err(error))) => Some(explain(&error, &store)),
         };
         if let Some(kind) = kind {
-            self.counts.failed(&kind);
+            let failure = PluginFailure {
+                plugin: self.plugin.name().clone(),
+                call: "handle",
+                kind: kind.clone(),
+            };
+            self.counts.failed(&failure);
             if leave == Some(Leave::After) {
                 // Nobody else is left to say it.
-                let failure = PluginFailure {
-                    plugin: self.plugin.name().clone(),
-                    call: "handle",
-                    kind: kind.clone(),
-                };
                 let (request_id, route) = (&*self.about.id, &*self.about.route);
                 tracing::warn!(request_id, route, "{failure}; its response had been sent");
             }

@@ -13,7 +13,7 @@ use super::call::Call;
 use super::onward::{MOST_WAITING, Next, Onward};
 use super::outgoing::Outgoing;
 use super::plugin::HttpPlugin;
-use crate::counts::PluginCounts;
+use crate::counts::{Hook, PluginCounts};
 use crate::failure::{FailureKind, PluginFailure};
 use crate::worker_plugin::{MAX_WAITING, OneMore};
 
@@ -84,17 +84,22 @@ impl WorkerHttpPlugin {
         next: Option<mpsc::Sender<Onward>>,
     ) -> Result<Response<HttpBody>, PluginFailure> {
         let failed: Arc<OnceLock<FailureKind>> = Arc::default();
+        let began = self.counts.called(Hook::Handle).then(Instant::now);
         let handled = self.try_handle(request, about, next, failed.clone()).await;
+        if let Some(began) = began {
+            self.counts.took(Hook::Handle, began.elapsed());
+        }
         handled.map_err(|kind| {
-            // What ended the instance was counted there.
-            if failed.get().is_none() {
-                self.counts.failed(&kind);
-            }
-            PluginFailure {
+            let failure = PluginFailure {
                 plugin: self.plugin.name().clone(),
                 call: "handle",
                 kind,
+            };
+            // What ended the instance was counted there.
+            if failed.get().is_none() {
+                self.counts.failed(&failure);
             }
+            failure
         })
     }
 
