@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::{env, fs};
 
 fn main() {
@@ -31,10 +32,37 @@ fn main() {
     sdk.insert("macros/Cargo.toml".into(), alone(&manifest, &workspace));
     write(&out.join("contract.rs"), &table(&wit));
     write(&out.join("sdk.rs"), &table(&sdk));
-    write(
-        &out.join("Cargo.lock.rs"),
-        &format!("{:?}", read(&root.join("Cargo.lock"))),
+    let lock = read(&root.join("Cargo.lock"));
+    println!(
+        "cargo::rustc-env=WITGATE_BUILT_FROM={}",
+        built_from(&root, &lock)
     );
+    write(&out.join("Cargo.lock.rs"), &format!("{lock:?}"));
+}
+
+/// ` (commit 0123456789ab, wasmtime 48.0.8)`. The commit is told by `WITGATE_COMMIT`, or for a release by git; a build for
+/// development would be done anew for each.
+fn built_from(root: &Path, lock: &str) -> String {
+    println!("cargo::rerun-if-env-changed=WITGATE_COMMIT");
+    let of_git = || {
+        if env::var("PROFILE").as_deref() != Ok("release") {
+            return None;
+        }
+        let mut git = Command::new("git");
+        let head = git
+            .args(["rev-parse", "--short=12", "HEAD"])
+            .current_dir(root);
+        let head = head.output().ok().filter(|head| head.status.success())?;
+        Some(String::from_utf8_lossy(&head.stdout).trim().to_owned())
+    };
+    let commit = env::var("WITGATE_COMMIT").ok().or_else(of_git);
+    let commit = commit.map_or_else(String::new, |commit| format!("commit {commit}, "));
+    let wasmtime = lock.split("name = \"wasmtime\"\nversion = \"").nth(1);
+    let wasmtime = wasmtime.and_then(|rest| rest.split('"').next());
+    format!(
+        " ({commit}wasmtime {})",
+        wasmtime.unwrap_or("of an unknown version")
+    )
 }
 
 /// The files with this extension below a directory, by their path from there.

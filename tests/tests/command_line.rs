@@ -3,6 +3,7 @@
 use std::process::Command;
 use std::time::Duration;
 
+use serde_json::Value;
 use witgate_tests::process::Process;
 use witgate_tests::wait::PATIENCE;
 use witgate_tests::witgate::Setup;
@@ -23,6 +24,8 @@ fn help_names_every_command_and_every_command_has_help() {
         &["plugin", "new"],
         &["plugin", "test"],
         &["demo"],
+        &["completions"],
+        &["man"],
     ] {
         assert!(
             help.stdout.contains(command[0]),
@@ -38,10 +41,57 @@ fn help_names_every_command_and_every_command_has_help() {
         );
     }
     let version = setup.run_to_end(&["--version"]);
+    let known = concat!("witgate ", env!("CARGO_PKG_VERSION"), " (");
+    assert!(version.stdout.starts_with(known), "{}", version.stdout);
+    assert!(version.stdout.contains("wasmtime 4"), "{}", version.stdout);
+}
+
+#[test]
+fn shells_and_man_know_the_commands() {
+    let setup = Setup::new();
+    for shell in ["bash", "zsh", "fish"] {
+        let script = setup.run_to_end(&["completions", shell]);
+        assert!(script.status.success(), "{}", script.output());
+        assert!(
+            script.stdout.contains("harvest"),
+            "{shell}: {}",
+            script.stdout
+        );
+    }
+    let written = setup.run_to_end(&["man", "."]);
+    assert!(written.status.success(), "{}", written.output());
+    for (page, word) in [("witgate", "harvest"), ("witgate-snapshot-pull", "token")] {
+        let file = setup.path().join(format!("{page}.1"));
+        let text = std::fs::read_to_string(&file).expect("the page was written");
+        assert!(text.contains(word), "{page}: {text}");
+    }
+}
+
+#[test]
+fn check_tells_programs_what_is_wrong_and_where() {
+    let good = "[[listener]]\nname = \"main\"\nbind = \"127.0.0.1:0\"\n\
+                [[route]]\nreply = { body = \"hello\" }\n";
+    let setup = Setup::new()
+        .file("good.toml", good)
+        .file("bad.toml", format!("{good}uptsream = 1\n"));
+    let check = |file: &str| {
+        let ended = setup.run_to_end(&["check", "--format", "json", file]);
+        let document: Value = serde_json::from_str(&ended.stdout).expect("it prints JSON");
+        (ended.status.code(), document)
+    };
+    let (code, document) = check("good.toml");
+    assert_eq!((code, &document["valid"]), (Some(0), &true.into()));
+    let (code, document) = check("bad.toml");
+    assert_eq!((code, &document["valid"]), (Some(1), &false.into()));
+    let problem = &document["problems"][0];
+    assert_eq!(problem["key"], "route.0.uptsream");
     assert_eq!(
-        version.stdout.trim(),
-        concat!("witgate ", env!("CARGO_PKG_VERSION"))
+        (&problem["line"], &problem["column"]),
+        (&6.into(), &1.into())
     );
+    assert_eq!(problem["severity"], "error");
+    let text = document["text"].as_str().expect("the report");
+    assert!(text.contains("bad.toml:6:1"), "{text}");
 }
 
 #[test]

@@ -9,11 +9,14 @@ use crate::profile::Profile;
 
 /// A reverse proxy whose every behaviour is a WebAssembly component.
 #[derive(Debug, Parser)]
-#[command(version, arg_required_else_help = true, after_help = AFTER_HELP)]
+#[command(version, long_version = LONG_VERSION, arg_required_else_help = true, after_help = AFTER_HELP)]
 pub(crate) struct Args {
     #[command(subcommand)]
     pub(crate) command: Command,
 }
+
+/// `0.1.0`, the commit where it is known, and what runs the components.
+const LONG_VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), env!("WITGATE_BUILT_FROM"));
 
 const AFTER_HELP: &str = "\
 First steps:
@@ -36,6 +39,9 @@ pub(crate) enum Command {
     ///
     /// Compiles the components and lets each plugin look at its configuration, but binds no port and starts no
     /// Chromium.
+    #[command(
+        after_help = "Exit codes: 0 it can be used (there may be warnings), 1 it cannot, 2 the command line is wrong."
+    )]
     Check(Check),
     /// Take a snapshot of the shared Chromium's signed-in state, now
     ///
@@ -60,7 +66,26 @@ pub(crate) enum Command {
     },
     /// Try the built-in plugins: everything in one process, with curl lines to copy
     Demo(Demo),
+    /// Write a script that completes commands and options in a shell
+    #[command(after_help = COMPLETIONS_HELP)]
+    Completions {
+        /// The shell
+        #[arg(value_enum)]
+        shell: clap_complete::Shell,
+    },
+    /// Write manual pages, one for each command
+    Man {
+        /// The directory to write them to, such as `/usr/local/share/man/man1`
+        #[arg(value_name = "DIR")]
+        directory: PathBuf,
+    },
 }
+
+const COMPLETIONS_HELP: &str = "\
+Examples:
+  witgate completions bash > ~/.local/share/bash-completion/completions/witgate
+  witgate completions zsh > ~/.zfunc/_witgate
+  witgate completions fish > ~/.config/fish/completions/witgate.fish";
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Snapshot {
@@ -117,6 +142,9 @@ pub(crate) struct Check {
     /// The configuration
     #[arg(value_name = "FILE", default_value = "witgate.toml")]
     pub(crate) config: PathBuf,
+    /// Shape of the report; JSON goes to standard output, whatever is wrong
+    #[arg(long, value_enum, default_value = "text")]
+    pub(crate) format: Format,
 }
 
 #[derive(Debug, Group)]

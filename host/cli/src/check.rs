@@ -1,41 +1,124 @@
 //! `witgate check`: everything that is wrong, and nothing started.
 
 use std::fmt::Write as _;
+use std::path::Path;
 
-use witgate_proxy::{Import, PluginReport, Standing};
+use serde_json::{Value, json};
+use witgate_proxy::config::Problems;
+use witgate_proxy::{Generation, Import, PluginReport, Standing};
 
 use crate::Ended;
-use crate::args::Check;
-use crate::load;
+use crate::args::{Check, Format};
+use crate::load::{self, Files};
+use crate::log::color;
 
-pub(crate) fn check(args: &Check) -> Result<(), Ended> {
-    let loaded = load::read(&args.config)?;
-    if let Some(chrome) = &loaded.chrome {
-        chrome.check(&loaded.file)?;
+/// Says what is wrong; whether the configuration can be used.
+pub(crate) fn check(args: &Check) -> Result<bool, Ended> {
+    let checked = examine(&args.config)?;
+    match (args.format, checked) {
+        (Format::Json, checked) => {
+            let (valid, document) = document(&args.config, &checked);
+            println!("{document}");
+            Ok(valid)
+        }
+        (Format::Text, Ok(checked)) => {
+            eprint!("{}", checked.warnings.render(color()));
+            tell(&checked).map_err(Ended::because)?;
+            Ok(true)
+        }
+        (Format::Text, Err(problems)) => Err(load::report(problems)),
+    }
+}
+
+/// A configuration that can be used.
+struct Checked {
+    file: String,
+    generation: Generation,
+    chromium: bool,
+    warnings: Problems,
+}
+
+/// Builds all of it, and starts nothing.
+fn examine(path: &Path) -> Result<Result<Checked, Problems>, Ended> {
+    let (loaded, mut warnings) = match load::try_read(path, &mut Files::default()) {
+        Ok(read) => read,
+        Err(problems) => return Ok(Err(problems)),
+    };
+    if let Some(chrome) = &loaded.chrome
+        && let Err(problems) = chrome.check(&loaded.file)
+    {
+        warnings.append(problems);
+        return Ok(Err(warnings));
     }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(Ended::because)?;
-    let generation = runtime.block_on(load::build(&loaded.file, loaded.config))?;
-    let config = generation.config();
+    let sandbox = load::runtime(&loaded.config.server.code_cache)?;
+    let built = runtime.block_on(load::try_build(&sandbox, &loaded.file, loaded.config));
+    match built {
+        Ok(generation) => {
+            warnings.append(generation.warnings().clone());
+            Ok(Ok(Checked {
+                file: loaded.file,
+                generation,
+                chromium: loaded.chrome.is_some(),
+                warnings,
+            }))
+        }
+        Err(problems) => {
+            warnings.append(problems);
+            Ok(Err(warnings))
+        }
+    }
+}
+
+fn tell(checked: &Checked) -> Result<(), std::fmt::Error> {
+    let config = checked.generation.config();
     println!(
         "{}: ok ({}, {}, {}, {}{})",
-        loaded.file,
+        checked.file,
         count(config.listeners.len(), "listener"),
         count(config.routes.len(), "route"),
         count(config.plugins.len(), "plugin"),
         count(config.upstreams.len(), "upstream"),
-        if loaded.chrome.is_some() {
-            ", Chromium"
-        } else {
-            ""
-        },
+        if checked.chromium { ", Chromium" } else { "" },
     );
-    for plugin in generation.imports() {
-        print!("{}", table(&plugin).map_err(Ended::because)?);
+    for plugin in checked.generation.imports() {
+        print!("{}", table(&plugin)?);
     }
     Ok(())
+}
+
+/// The same for programs.
+fn document(path: &Path, checked: &Result<Checked, Problems>) -> (bool, Value) {
+    let (valid, problems, plugins) = match checked {
+        Ok(checked) => (true, &checked.warnings, checked.generation.imports()),
+        Err(problems) => (false, problems, Vec::new()),
+    };
+    let mut document = problems.to_json();
+    document["file"] = path.display().to_string().into();
+    document["valid"] = valid.into();
+    document["plugins"] = plugins.iter().map(plugin_document).collect();
+    (valid, document)
+}
+
+fn plugin_document(report: &PluginReport) -> Value {
+    let imports = report.imports.iter().map(|import| {
+        let (standing, grant) = match import.standing {
+            Standing::Free => ("free", None),
+            Standing::Granted(key) => ("granted", Some(key)),
+            Standing::Missing(key) => ("missing", Some(key)),
+            Standing::Refused => ("refused", None),
+        };
+        json!({"name": import.name, "standing": standing, "grant": grant})
+    });
+    json!({
+        "name": &*report.plugin,
+        "component": report.component,
+        "hooks": report.hooks,
+        "imports": imports.collect::<Vec<_>>(),
+    })
 }
 
 fn count(number: usize, what: &str) -> String {

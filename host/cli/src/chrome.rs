@@ -177,7 +177,7 @@ fn split<T>(located: Option<Located<T>>) -> (Option<T>, Option<Location>) {
 
 impl Chrome {
     /// What can be known without starting anything: that there is a browser, and that its arguments can work.
-    pub(crate) fn check(&self, file: &str) -> Result<(), Ended> {
+    pub(crate) fn check(&self, file: &str) -> Result<(), Problems> {
         self.config
             .check()
             .map_err(|error| self.problem(file, &StartError::Config(error)))?;
@@ -186,9 +186,9 @@ impl Chrome {
 
     /// Takes the profile and makes sure that snapshots can be written. Nothing is started yet.
     pub(crate) fn claim(&self, file: &str) -> Result<Claimed, Ended> {
-        let (supervisor, state) =
-            Supervisor::new(self.config.clone()).map_err(|error| self.problem(file, &error))?;
-        self.check_snapshot(file)?;
+        let (supervisor, state) = Supervisor::new(self.config.clone())
+            .map_err(|error| report(self.problem(file, &error)))?;
+        self.check_snapshot(file).map_err(report)?;
         let schedule = self.snapshot.as_ref().and_then(|snapshot| {
             Some(ScheduleConfig {
                 on_start: snapshot.on_start,
@@ -246,7 +246,7 @@ impl Chrome {
         config
     }
 
-    fn check_snapshot(&self, file: &str) -> Result<(), Ended> {
+    fn check_snapshot(&self, file: &str) -> Result<(), Problems> {
         let Some(snapshot) = &self.snapshot else {
             return Ok(());
         };
@@ -272,7 +272,7 @@ impl Chrome {
     }
 
     /// The report of a Chromium that cannot be run, at the line that decides it.
-    fn problem(&self, file: &str, error: &StartError) -> Ended {
+    fn problem(&self, file: &str, error: &StartError) -> Problems {
         let places = &self.places;
         let (place, key) = match error {
             StartError::Config(ConfigError::NoBinary | ConfigError::NotExecutable(_)) => {
@@ -298,7 +298,7 @@ impl Chrome {
         key: &str,
         message: String,
         help: &str,
-    ) -> Ended {
+    ) -> Problems {
         let mut problems = Problems::new(file);
         let problem = Problem::error(location, key, message);
         problems.add(if help.is_empty() {
@@ -306,7 +306,7 @@ impl Chrome {
         } else {
             problem.with_help(help)
         });
-        report(problems)
+        problems
     }
 }
 

@@ -110,14 +110,23 @@ pub(crate) async fn build_in(
     file: &str,
     config: Config,
 ) -> Result<Generation, Ended> {
-    let progress = Progress::start();
-    let built = Generation::build(file, config, runtime, BUILTINS).await;
-    drop(progress);
-    let generation = built.map_err(report)?;
+    let generation = try_build(runtime, file, config).await.map_err(report)?;
     if !generation.warnings().is_empty() {
         eprint!("{}", generation.warnings().render(color()));
     }
     Ok(generation)
+}
+
+/// As [`build_in`], and prints nothing.
+pub(crate) async fn try_build(
+    runtime: &Runtime,
+    file: &str,
+    config: Config,
+) -> Result<Generation, Problems> {
+    let progress = Progress::start();
+    let built = Generation::build(file, config, runtime, BUILTINS).await;
+    drop(progress);
+    built
 }
 
 /// Sets up the sandbox.

@@ -9,6 +9,7 @@ mod demo;
 mod harvest;
 mod load;
 mod log;
+mod manual;
 mod open_files;
 mod operator;
 mod plugin;
@@ -33,7 +34,13 @@ fn main() -> ExitCode {
     let args = Args::parse();
     let done = match args.command {
         Command::Run(run) => run::run(&run),
-        Command::Check(check) => check::check(&check),
+        Command::Check(check) => match check::check(&check) {
+            Ok(true) => Ok(()),
+            Ok(false) => return ExitCode::FAILURE,
+            Err(error) => Err(error),
+        },
+        Command::Completions { shell } => manual::completions(shell),
+        Command::Man { directory } => manual::pages(&directory),
         Command::Harvest(harvest) => harvest::harvest(&harvest),
         Command::Snapshot { command } => return snapshot::run(&command),
         Command::Profile { command } => profile::profile(&command),
