@@ -250,7 +250,13 @@ upstream = "origin"
             .start_line;
         assert_eq!(*line, format!("GET {sent_on} HTTP/1.1"), "{target}");
     }
-    assert_eq!(get(&witgate, "/tenants/x/..%2f..%2felse").status(), 400);
+    for escaping in [
+        "/tenants/x/..%2f..%2felse",
+        "/tenants/x/..%2ft-y/secret",
+        "/tenants/x/..;/t-y/secret",
+    ] {
+        assert_eq!(get(&witgate, escaping).status(), 400, "{escaping}");
+    }
 }
 
 #[test]

@@ -209,12 +209,16 @@ fn route_of<'a>(
     let Some(found) = find(asked.path) else {
         return Err(Failure::client(StatusCode::NOT_FOUND, "no route matches"));
     };
-    if received.has_other_readings
-        && path::other_readings(asked.path).any(|other| find(&other) != Some(found))
-    {
-        return Err(Failure::bad_request(
-            "servers differ in how they read the path, and so does the route that it takes",
-        ));
+    if received.has_other_readings {
+        // What follows a prefix, a plugin's or a rewrite's, must not lead out of it.
+        if path::hides_dot_segments(asked.path) {
+            return Err(Failure::bad_request("the path hides dot segments"));
+        }
+        if path::other_readings(asked.path).any(|other| find(&other) != Some(found)) {
+            return Err(Failure::bad_request(
+                "servers differ in how they read the path, and so does the route that it takes",
+            ));
+        }
     }
     Ok(worker.route(found))
 }

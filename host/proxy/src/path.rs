@@ -79,6 +79,17 @@ pub(crate) fn other_readings(path: &str) -> impl Iterator<Item = String> {
     })
 }
 
+/// Whether some server finds `.` or `..` among the segments of a path in its normal form. Such a path leads out of
+/// whatever is put before it, wherever it goes.
+pub(crate) fn hides_dot_segments(path: &str) -> bool {
+    let once = decode_structural(path);
+    let twice = decode_structural(&once);
+    let is_dots = |segment: &str| matches!(segment.split(';').next(), Some("." | ".."));
+    [path, &once, &twice]
+        .into_iter()
+        .any(|spelling| spelling.split(['/', '\\']).any(is_dots))
+}
+
 /// `%2F` → `/` and the like, where the path would be divided by it. Other escapes stay, since that is how routes write them.
 fn decode_structural(path: &str) -> String {
     let mut decoded = String::with_capacity(path.len());
@@ -133,7 +144,12 @@ fn decode_unreserved(path: &str) -> Result<String, &'static str> {
         match byte {
             None | Some(0) => return Err("the path has a broken or forbidden percent escape"),
             // `%C0%AE` is a dot to whoever does not mind that UTF-8 has a shorter one.
-            Some(0x80..=0xBF) if matches!(before, 0xC0 | 0xC1) => {
+            Some(next)
+                if matches!(
+                    (before, next),
+                    (0xC0 | 0xC1, 0x80..=0xBF) | (0xE0, 0x80..=0x9F) | (0xF0, 0x80..=0x8F)
+                ) =>
+            {
                 return Err("the path has a character of UTF-8 that is longer than it has to be");
             }
             Some(byte) if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) => {
@@ -200,11 +216,48 @@ mod tests {
     #[test]
     fn what_has_no_reading_is_refused() {
         for broken in [
-            "/%", "/%4", "/%zz", "/%+1", "/a%00b", "/a\\b", "/%c0%ae/", "/%C1%9c",
+            "/%",
+            "/%4",
+            "/%zz",
+            "/%+1",
+            "/a%00b",
+            "/a\\b",
+            "/%c0%ae/",
+            "/%C1%9c",
+            "/%E0%80%AE",
+            "/%e0%80%af",
+            "/%F0%80%80%AF",
         ] {
             assert!(normal(broken).is_err(), "{broken}");
         }
         assert!(normal("/%C0x%AE").is_ok(), "this is Latin-1");
+        assert!(
+            normal("/%E0%A4%85%F0%9F%A6%80").is_ok(),
+            "these are as short as can be"
+        );
+    }
+
+    #[test]
+    fn hidden_dot_segments_are_found() {
+        for path in [
+            "/x/..%2Fy",
+            "/x%2F..",
+            "/x/..;/y",
+            "/x/.;a=b/y",
+            "/x/..%3B/y",
+            "/x%5C..%5Cy",
+            "/x/%252E%252E/y",
+            "/..%252Fy",
+        ] {
+            let path = normal(path).expect(path);
+            assert!(
+                has_other_readings(&path) && hides_dot_segments(&path),
+                "{path}"
+            );
+        }
+        for path in ["/x%2Fy", "/..a;b/c", "/a..%2Fb", "/x//y", "/...;a"] {
+            assert!(!hides_dot_segments(path), "{path}");
+        }
     }
 
     #[test]

@@ -89,8 +89,8 @@ pub(crate) fn redirect(
     if !redirect.to.has_query()
         && let Some(query) = uri.query()
     {
-        location.push('?');
-        location.push_str(query);
+        let at = location.find('#').unwrap_or(location.len());
+        location.insert_str(at, &format!("?{query}"));
     }
     let location = HeaderValue::try_from(location)
         .map_err(|_| Failure::bad_request("the redirect would not fit into a field"))?;

@@ -34,18 +34,25 @@ pub(crate) struct Filling<'a> {
 
 impl Template {
     pub(crate) fn fill(&self, with: Filling<'_>) -> String {
-        let piece = |piece: &Piece| -> String {
+        let mut filled = String::new();
+        for piece in &self.0 {
             let text = match piece {
-                Piece::Text(text) => text,
+                Piece::Text(text) => {
+                    filled.push_str(text);
+                    continue;
+                }
                 Piece::Scheme => with.scheme,
                 Piece::Host => with.host,
                 Piece::Authority => with.authority,
                 Piece::Path => with.path,
                 Piece::Capture(at) => with.captures.get(*at).copied().unwrap_or_default(),
             };
-            text.to_owned()
-        };
-        self.0.iter().map(piece).collect()
+            match filled.contains('?') {
+                true => push_into_query(&mut filled, text),
+                false => filled.push_str(text),
+            }
+        }
+        filled
     }
 
     /// Whether it says a query of its own.
@@ -58,6 +65,19 @@ impl Template {
     pub(crate) fn needs_host(&self) -> bool {
         let is_host = |piece: &Piece| matches!(piece, Piece::Host | Piece::Authority);
         self.0.iter().any(is_host)
+    }
+}
+
+/// What divides a query may stand in a path, and is a part of one value here.
+fn push_into_query(filled: &mut String, text: &str) {
+    for character in text.chars() {
+        match character {
+            '&' => filled.push_str("%26"),
+            '=' => filled.push_str("%3D"),
+            '+' => filled.push_str("%2B"),
+            ';' => filled.push_str("%3B"),
+            other => filled.push(other),
+        }
     }
 }
 

@@ -32,6 +32,7 @@ pub(crate) fn settle(parts: &mut Parts, most_fields: usize) -> Result<(), Failur
     }
     settle_authority(parts)?;
     settle_target(parts)?;
+    check_length(&parts.headers)?;
     // There is no way to say so in HTTP/2, where everybody takes trailers (RFC 9113 §8.1).
     parts
         .headers
@@ -87,6 +88,20 @@ fn settle_authority(parts: &mut Parts) -> Result<(), Failure> {
     }
     parts.headers.insert(header::HOST, value);
     Ok(())
+}
+
+/// As in HTTP/1.1: said once, as a number (RFC 9110 §8.6). h2 has refused lengths that differ, and takes an empty one for 0.
+fn check_length(headers: &HeaderMap) -> Result<(), Failure> {
+    let mut lengths = headers.get_all(header::CONTENT_LENGTH).iter();
+    let is_number = |length: &HeaderValue| {
+        !length.is_empty() && length.as_bytes().iter().all(u8::is_ascii_digit)
+    };
+    match lengths.next().is_none_or(is_number) && lengths.next().is_none() {
+        true => Ok(()),
+        false => Err(Failure::bad_request(
+            "the length of the body is not said once, as a number",
+        )),
+    }
 }
 
 fn settle_target(parts: &mut Parts) -> Result<(), Failure> {

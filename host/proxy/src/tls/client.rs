@@ -4,6 +4,7 @@ use rustls::ProtocolVersion;
 use tokio_rustls::server::TlsStream;
 use witgate_runtime::Attributes;
 use x509_parser::certificate::X509Certificate;
+use x509_parser::objects::{oid_registry, oid2sn};
 use x509_parser::prelude::FromDer;
 
 use crate::connection::Socket;
@@ -51,12 +52,69 @@ impl Secured {
     }
 }
 
-/// As `CN=…, O=…`.
+/// As `CN=…, O=…`, with what divides it escaped as in RFC 4514 §2.4, so that no name can look like two. `None` when it is
+/// too long or no text: half of it could be that of somebody else.
 fn subject(certificate: &[u8]) -> Option<Box<str>> {
     let (_, certificate) = X509Certificate::from_der(certificate).ok()?;
-    let mut subject = certificate.subject().to_string();
-    while subject.len() > LONGEST_SUBJECT {
-        subject.pop();
+    let mut subject = String::new();
+    for set in certificate.subject().iter_rdn() {
+        for (nth, attribute) in set.iter().enumerate() {
+            if !subject.is_empty() {
+                subject.push_str(if nth == 0 { ", " } else { " + " });
+            }
+            match oid2sn(attribute.attr_type(), oid_registry()) {
+                Ok(name) => subject.push_str(name),
+                Err(_) => subject.push_str(&attribute.attr_type().to_id_string()),
+            }
+            subject.push('=');
+            push_escaped(&mut subject, attribute.as_str().ok()?);
+        }
     }
-    Some(subject.into())
+    (subject.len() <= LONGEST_SUBJECT).then(|| subject.into())
+}
+
+fn push_escaped(subject: &mut String, value: &str) {
+    let last = value.chars().count().saturating_sub(1);
+    for (at, character) in value.chars().enumerate() {
+        match character {
+            ',' | '+' | '"' | '\\' | '<' | '>' | ';' | '=' => subject.extend(['\\', character]),
+            ' ' if at == 0 || at == last => subject.push_str("\\ "),
+            '#' if at == 0 => subject.push_str("\\#"),
+            '\0'..='\x1f' | '\x7f' => subject.push_str(&format!("\\{:02X}", character as u32)),
+            other => subject.push(other),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair};
+
+    use super::*;
+
+    fn subject_of(names: &[(DnType, &str)]) -> Option<Box<str>> {
+        let mut params = CertificateParams::default();
+        params.distinguished_name = DistinguishedName::new();
+        for (kind, name) in names {
+            params.distinguished_name.push(kind.clone(), *name);
+        }
+        let key = KeyPair::generate().expect("a key");
+        let certificate = params.self_signed(&key).expect("a certificate");
+        subject(certificate.der())
+    }
+
+    #[test]
+    fn no_name_looks_like_two() {
+        let two = [
+            (DnType::CommonName, "a"),
+            (DnType::OrganizationName, "Admins"),
+        ];
+        assert_eq!(subject_of(&two).as_deref(), Some("CN=a, O=Admins"));
+        let one = [(DnType::CommonName, "a, O=Admins")];
+        assert_eq!(subject_of(&one).as_deref(), Some("CN=a\\, O\\=Admins"));
+        let odd = [(DnType::CommonName, " #a\n+ ")];
+        assert_eq!(subject_of(&odd).as_deref(), Some("CN=\\ #a\\0A\\+\\ "));
+        let long = "a".repeat(LONGEST_SUBJECT);
+        assert_eq!(subject_of(&[(DnType::CommonName, &long)]), None);
+    }
 }

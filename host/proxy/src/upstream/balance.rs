@@ -87,10 +87,12 @@ impl Chooser {
         }
         let count = targets.len();
         let start = self.next.get();
-        self.next.set(start.wrapping_add(1));
-        (0..count)
+        let at = (0..count)
             .map(|n| start.wrapping_add(n) % count)
-            .find(|at| may(*at))
+            .find(|at| may(*at))?;
+        // Behind the one that was found, so that the one after a bad one has no double share.
+        self.next.set(at + 1);
+        Some(at)
     }
 
     /// Two at random by their weights, and of these the one with less under way for its weight (Mitzenmacher, "The
