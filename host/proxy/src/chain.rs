@@ -86,7 +86,7 @@ pub(crate) async fn forward(
             Ok(Verdict::Hold(transform)) => {
                 exchange.request.headers.remove(header::CONTENT_LENGTH);
                 let held;
-                (exchange, held) = body.held(transform, exchange).await;
+                (exchange, held) = Box::pin(body.held(transform, exchange)).await;
                 body = match held {
                     Ok(Held::Body(body)) => body,
                     Ok(Held::Answer(answer)) => {
@@ -176,7 +176,7 @@ pub(crate) async fn back(
                 now_different(&mut head);
                 exchange.response = Some(head);
                 let held;
-                (exchange, held) = body.held(transform, exchange).await;
+                (exchange, held) = Box::pin(body.held(transform, exchange)).await;
                 head = exchange
                     .response
                     .take()

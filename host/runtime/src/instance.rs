@@ -1,5 +1,6 @@
 //! One instance of a component: a sandbox with its own memory, and the calls into it.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -366,8 +367,10 @@ impl Instance {
         let deadline = self.limits.deadline;
         let danger = Danger::new(&self.death);
         enter(&mut self.store, Phase::Other("transform.drop"), deadline);
-        let dropping = transform.resource_drop_async(&mut self.store);
-        let dropped = self.stopwatch.bound(dropping).await;
+        let dropped = {
+            let dropping = pin!(transform.resource_drop_async(&mut self.store));
+            self.stopwatch.bound(dropping).await
+        };
         leave(&mut self.store, danger, dropped, deadline).1
     }
 
@@ -385,8 +388,10 @@ impl Instance {
     {
         let danger = Danger::new(&self.death);
         enter(&mut self.store, phase, deadline);
-        let calling = function.call_async(&mut self.store, params);
-        let called = self.stopwatch.bound(calling).await;
+        let called = {
+            let calling = pin!(function.call_async(&mut self.store, params));
+            self.stopwatch.bound(calling).await
+        };
         leave(&mut self.store, danger, called, deadline)
     }
 }
@@ -452,7 +457,10 @@ async fn make(
     store.epoch_deadline_callback(|store| Ok(store.data().stopwatch.slice_over()));
     stopwatch.start(limits.start);
     // On a fiber, as every call, so that a guest that takes its time can let others run.
-    let calls = stopwatch.bound(ready.instantiate(&mut store)).await;
+    let calls = {
+        let instantiating = pin!(ready.instantiate(&mut store));
+        stopwatch.bound(instantiating).await
+    };
     Ok((store, calls))
 }
 

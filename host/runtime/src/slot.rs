@@ -118,8 +118,13 @@ impl Slot {
         self.any_ended.store(true, Ordering::Relaxed);
     }
 
+    /// Whether bodies are over whose transforms are still there.
+    pub(crate) fn any_ended(&self) -> bool {
+        self.any_ended.load(Ordering::Relaxed)
+    }
+
     pub(crate) async fn drop_ended(&self, plugin: &WorkerPlugin, instance: &mut Instance) {
-        while self.any_ended.load(Ordering::Relaxed) {
+        while self.any_ended() {
             let next = self.ended().pop();
             let Some(transform) = next.filter(|_| instance.is_usable()) else {
                 self.any_ended.store(false, Ordering::Relaxed);

@@ -5,7 +5,7 @@
 //! take anything of it.
 
 use std::future::poll_fn;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll};
@@ -116,12 +116,12 @@ impl Stopwatch {
     }
 
     /// Runs a call, and ends it when it waits without leave for longer than is left of its time. How long it computes
-    /// is bounded by [`slice_over`](Self::slice_over).
+    /// is bounded by [`slice_over`](Self::slice_over). The call is pinned by whoever makes it: in here it would be kept
+    /// twice, and each exchange moves what its calls are kept in.
     pub(crate) async fn bound<T>(
         &self,
-        call: impl Future<Output = wasmtime::Result<T>>,
+        mut call: Pin<&mut impl Future<Output = wasmtime::Result<T>>>,
     ) -> wasmtime::Result<T> {
-        let mut call = pin!(call);
         let mut timer = None;
         let mut begun = false;
         poll_fn(move |context| {
@@ -236,6 +236,8 @@ fn nanoseconds(duration: Duration) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use std::pin::pin;
+
     use super::*;
 
     const HOUR: Duration = Duration::from_secs(3600);
@@ -256,12 +258,11 @@ mod tests {
 
     /// As an event loop does with a call that waits.
     async fn bounded(watch: &Stopwatch, call: impl Future<Output = ()>) -> wasmtime::Result<()> {
-        watch
-            .bound(async {
-                call.await;
-                Ok(())
-            })
-            .await
+        let call = pin!(async {
+            call.await;
+            Ok(())
+        });
+        watch.bound(call).await
     }
 
     fn event_loop() -> tokio::runtime::Runtime {

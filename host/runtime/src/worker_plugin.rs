@@ -67,7 +67,7 @@ struct Turn<'a> {
     place: Option<SemaphorePermit<'a>>,
     until: Option<Instant>,
     /// The instance that is free most of the time was tried.
-    tried: bool,
+    guessed: bool,
 }
 
 impl WorkerPlugin {
@@ -241,12 +241,16 @@ impl WorkerPlugin {
         let mut before = exchange.own_instances.take(&self.plugin);
         let mut turn = Turn::default();
         loop {
+            // What most calls need not wait for is boxed: it would be a part of each exchange.
             let slot = match own {
                 true => match before.take() {
                     Some(slot) => Ok(slot),
-                    None => self.own_slot().await,
+                    None => Box::pin(self.own_slot()).await,
                 },
-                false => self.shared_slot(&mut turn).await,
+                false => match self.guess(&mut turn) {
+                    Some(slot) => Ok(slot),
+                    None => Box::pin(self.shared_slot(&mut turn)).await,
+                },
             };
             let slot = match slot {
                 Ok(slot) => slot,
@@ -254,10 +258,12 @@ impl WorkerPlugin {
             };
             let mut instance = match slot.try_take() {
                 Some(instance) if own || instance.takes_calls() => instance,
-                None if own => slot.take().await,
+                None if own => Box::pin(slot.take()).await,
                 Some(_) | None => continue,
             };
-            slot.drop_ended(self, &mut instance).await;
+            if slot.any_ended() {
+                Box::pin(slot.drop_ended(self, &mut instance)).await;
+            }
             // It may have failed in another exchange while this one waited for it.
             if !instance.is_usable() {
                 continue;
@@ -291,15 +297,22 @@ impl WorkerPlugin {
         }
     }
 
+    /// The first answer of a turn, where nothing has to be waited for. It costs no lock, so that the instance may be busy,
+    /// or take no more calls.
+    fn guess<'a>(&'a self, turn: &mut Turn<'a>) -> Option<Arc<Slot>> {
+        if turn.guessed || self.check_quarantine().is_err() {
+            return None;
+        }
+        turn.guessed = true;
+        turn.place = Some(self.places.try_acquire().ok()?);
+        self.likely()
+    }
+
     /// An instance that can be called, and the turn to call one: one that is free, a new one, or the first to become
-    /// free. The first answer of a turn is a guess, which costs no lock: it may be busy, or take no more calls.
+    /// free.
     async fn shared_slot<'a>(&'a self, turn: &mut Turn<'a>) -> Result<Arc<Slot>, FailureKind> {
         self.check_quarantine()?;
-        let Turn {
-            place,
-            until,
-            tried,
-        } = turn;
+        let Turn { place, until, .. } = turn;
         if place.is_none() {
             *place = Some(match self.places.try_acquire() {
                 Ok(place) => place,
@@ -308,11 +321,6 @@ impl WorkerPlugin {
                     acquired.expect("nobody closes it")
                 }
             });
-        }
-        if !std::mem::replace(tried, true)
-            && let Some(slot) = self.likely()
-        {
-            return Ok(slot);
         }
         loop {
             if let Some(slot) = self.free() {
