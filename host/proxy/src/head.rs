@@ -73,9 +73,13 @@ pub(crate) fn receive(
     let trusted = is_trusted(server, &peer.address.ip());
     let sent_authority = authority(parts)?;
     let (path_with_query, has_other_readings) = normalise_target(parts)?;
-    let upgrade = upgrade(parts);
-    trailers::note_taken(parts);
-    trailers::remove_all_but_announcement(&mut parts.headers);
+    let mut upgrade = None;
+    // Most requests say nothing of their connection.
+    if parts.headers.keys().any(is_hop_by_hop) {
+        upgrade = asked_upgrade(parts);
+        trailers::note_taken(parts);
+        trailers::remove_all_but_announcement(&mut parts.headers);
+    }
     let (client, scheme, authority) = forwarded(
         &mut parts.headers,
         peer,
@@ -212,7 +216,7 @@ fn normalise_target(parts: &mut request::Parts) -> Result<(Arc<str>, bool), Fail
 }
 
 /// `h2c` is none: it would move the connection out of the reach of routes and plugins (RFC 9113 §3.1 withdrew it).
-fn upgrade(parts: &request::Parts) -> Option<Arc<str>> {
+fn asked_upgrade(parts: &request::Parts) -> Option<Arc<str>> {
     let nominated = tokens(&parts.headers, &header::CONNECTION)
         .any(|token| token.eq_ignore_ascii_case("upgrade"));
     if !nominated || parts.version < Version::HTTP_11 {
