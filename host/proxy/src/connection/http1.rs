@@ -23,7 +23,8 @@ pub(super) async fn serve(served: Served, stream: Stream) {
         let (context, peer) = (served.listener.context(), served.peer.clone());
         let (activity, busy) = (activity.clone(), activity.begin());
         let asks_for_protocol = request.headers().contains_key(header::UPGRADE);
-        async move {
+        // In a box, so that a connection without a request has no room for one.
+        Box::pin(async move {
             let mut response = exchange::serve(context, peer, request, busy).await;
             let refused = response.status() != StatusCode::SWITCHING_PROTOCOLS;
             if asks_for_protocol && refused && activity.refuse_protocol() {
@@ -32,7 +33,7 @@ pub(super) async fn serve(served: Served, stream: Stream) {
                 response.headers_mut().insert(header::CONNECTION, close);
             }
             Ok::<_, Infallible>(response)
-        }
+        })
     });
     let tracked = Tracked::http1(stream, activity.clone(), served.permit);
     let connection = http1::Builder::new()

@@ -71,6 +71,20 @@ impl AsyncWrite for Stream {
     }
 }
 
+/// Up to this size, pieces are written as one: that costs less than a vectored write, and is one record of TLS.
+const SMALL: usize = 1024;
+
+/// The pieces as one, if they are small.
+fn joined<'a>(pieces: &[io::IoSlice<'_>], room: &'a mut [u8; SMALL]) -> Option<&'a [u8]> {
+    let mut length = 0;
+    for piece in pieces {
+        let end = length + piece.len();
+        room.get_mut(length..end)?.copy_from_slice(piece);
+        length = end;
+    }
+    Some(&room[..length])
+}
+
 /// A client's stream that notes when bytes come, spoils what has two readings, and ends at a flood.
 #[derive(Debug)]
 pub(crate) struct Tracked {
@@ -195,7 +209,11 @@ impl AsyncWrite for Tracked {
         cx: &mut Context<'_>,
         pieces: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, pieces);
+        let mut room = [0; SMALL];
+        let written = match joined(pieces, &mut room) {
+            Some(bytes) => Pin::new(&mut self.stream).poll_write(cx, bytes),
+            None => Pin::new(&mut self.stream).poll_write_vectored(cx, pieces),
+        };
         self.wrote(&written);
         written
     }
