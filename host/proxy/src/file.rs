@@ -5,12 +5,14 @@ use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use cap_std::fs::{Dir, File, OpenOptions, OpenOptionsExt};
+use cap_std::fs::{Dir, File, Metadata, OpenOptions, OpenOptionsExt};
 use headers::{
     AcceptRanges, Age, ContentLength, ContentRange, ETag, HeaderMapExt, IfMatch, IfModifiedSince,
     IfNoneMatch, IfRange, IfUnmodifiedSince, LastModified,
 };
 use http::{HeaderMap, Method, Response, StatusCode, header};
+use rustix::buffer::spare_capacity;
+use rustix::io::pread;
 use witgate_runtime::{FileReply, Stale};
 
 use crate::body::Body;
@@ -63,10 +65,9 @@ pub(crate) fn serve(
 
 /// How long ago a file was modified; zero if that lies ahead, `None` if there is no such file.
 fn age(mounts: &[Mount], path: &str) -> Result<Option<Duration>, Failure> {
-    let Some(file) = open(mounts, path)? else {
+    let Some((_, version)) = open(mounts, path)? else {
         return Ok(None);
     };
-    let version = Version::of(&file).map_err(|e| unreadable(path, &e))?;
     let age = SystemTime::now().duration_since(version.modified());
     Ok(Some(age.unwrap_or_default()))
 }
@@ -94,10 +95,9 @@ fn serve_once(
     request: &HeaderMap,
     status: StatusCode,
 ) -> Result<Response<Body>, Failure> {
-    let Some(mut file) = open(mounts, &reply.path)? else {
+    let Some((file, version)) = open(mounts, &reply.path)? else {
         return Ok(not_found(reply));
     };
-    let version = Version::of(&file).map_err(|e| unreadable(&reply.path, &e))?;
     let mut response = Response::new(Body::empty());
     *response.status_mut() = status;
     let plain = status != StatusCode::OK;
@@ -135,7 +135,7 @@ fn serve_once(
         .typed_insert(ContentLength(end - start));
     if *method != Method::HEAD {
         *response.body_mut() =
-            read(&mut file, &version, start, end).map_err(|e| unreadable(&reply.path, &e))?;
+            read(file, version, start, end).map_err(|e| unreadable(&reply.path, &e))?;
     }
     Ok(response)
 }
@@ -153,8 +153,8 @@ fn unreadable(path: &str, error: &io::Error) -> Failure {
     }
 }
 
-/// The file, or `None` when there is none.
-fn open(mounts: &[Mount], path: &str) -> Result<Option<File>, Failure> {
+/// The file and its state, or `None` when there is none.
+fn open(mounts: &[Mount], path: &str) -> Result<Option<(File, Version)>, Failure> {
     let beneath = |mount: &Mount| {
         let rest = path.strip_prefix(&*mount.path)?;
         rest.strip_prefix('/').map(str::to_owned)
@@ -176,13 +176,13 @@ fn open(mounts: &[Mount], path: &str) -> Result<Option<File>, Failure> {
         Err(error) => return absent(path, &error),
     };
     match file.metadata() {
-        Ok(metadata) if metadata.is_file() => Ok(Some(file)),
+        Ok(metadata) if metadata.is_file() => Ok(Some((file, (&metadata).into()))),
         _ => Err(unreadable(path, &io::Error::other("it is no regular file"))),
     }
 }
 
 /// Tells a file that is not there from one that may not be served.
-fn absent(path: &str, error: &io::Error) -> Result<Option<File>, Failure> {
+fn absent<T>(path: &str, error: &io::Error) -> Result<Option<T>, Failure> {
     match error.kind() {
         io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => Ok(None),
         io::ErrorKind::PermissionDenied => Err(Failure::plugin(format!(
@@ -214,15 +214,20 @@ struct Version {
     modified: (i64, i64),
 }
 
+impl From<&Metadata> for Version {
+    fn from(metadata: &Metadata) -> Self {
+        use cap_std::fs::MetadataExt as _;
+        Self {
+            size: metadata.len(),
+            inode: metadata.ino(),
+            modified: (metadata.mtime(), metadata.mtime_nsec()),
+        }
+    }
+}
+
 impl Version {
     fn of(file: &File) -> io::Result<Self> {
-        use cap_std::fs::MetadataExt as _;
-        let m = file.metadata()?;
-        Ok(Self {
-            size: m.len(),
-            inode: m.ino(),
-            modified: (m.mtime(), m.mtime_nsec()),
-        })
+        Ok((&file.metadata()?).into())
     }
 
     fn etag(&self) -> ETag {
@@ -329,20 +334,27 @@ fn one_range(range: &str, size: u64) -> Option<Span> {
     })
 }
 
-fn read(file: &mut File, version: &Version, start: u64, end: u64) -> io::Result<Body> {
-    if end - start > WHOLE {
+fn read(mut file: File, version: Version, start: u64, end: u64) -> io::Result<Body> {
+    let left = end - start;
+    if left > WHOLE {
         file.seek(SeekFrom::Start(start))?;
-        let file = file.try_clone()?;
         return Ok(Body::file(FileBody {
             file,
-            version: version.clone(),
-            left: end - start,
+            version,
+            left,
         }));
     }
-    file.seek(SeekFrom::Start(start))?;
-    let mut bytes = Vec::with_capacity(usize::try_from(end - start).unwrap_or(0));
-    file.take(end - start).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 == end - start && Version::of(file)? == *version {
+    let length = usize::try_from(left).expect("it is at most `WHOLE`");
+    let mut bytes = Vec::with_capacity(length);
+    // Most of the time this is one call of the system, which writes where nobody has written before.
+    while bytes.len() < length {
+        let at = start + bytes.len() as u64;
+        if rustix::io::retry_on_intr(|| pread(&file, spare_capacity(&mut bytes), at))? == 0 {
+            break;
+        }
+    }
+    bytes.truncate(length);
+    if bytes.len() == length && Version::of(&file)? == version {
         return Ok(Body::full(bytes));
     }
     Err(io::Error::new(
