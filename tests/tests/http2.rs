@@ -585,6 +585,41 @@ fn a_stream_that_the_client_resets_ends_its_exchange_upstream() {
 }
 
 #[test]
+fn a_client_that_makes_no_room_for_a_response_loses_its_stream_and_not_its_connection() {
+    let (ended, has_ended) = mpsc::channel();
+    let upstream = Upstream::start(move |peer| {
+        let Some(request) = peer.next_request() else {
+            return;
+        };
+        if request.head.start_line.contains("/sound") {
+            peer.send("HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n");
+            return;
+        }
+        peer.send("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nfirst");
+        peer.expect_close();
+        ended.send(()).expect("the test waits");
+    });
+    let keys = format!("{BOTH}\nlimits.body-timeout = \"300ms\"");
+    let witgate = Witgate::start(&relay(upstream.address(), &keys));
+    let mut no_room = h2::client::Builder::new();
+    no_room.initial_window_size(0);
+    let mut client = Client::open_with(witgate.address("main"), &no_room);
+    let (response, _) = client
+        .begin(get("http://a.example/"), true)
+        .expect("it takes requests");
+    let mut body = client.wait(response).expect("a head").into_body();
+    let reset = client.wait(body.data()).expect("more than the head");
+    assert!(reset.expect_err("there was no room").is_reset());
+    client.wait(async {
+        while has_ended.try_recv().is_err() {
+            tokio::task::yield_now().await
+        }
+    });
+    let sound = client.exchange(get("http://a.example/sound"));
+    assert_eq!(sound.expect("it goes on").status, StatusCode::NO_CONTENT);
+}
+
+#[test]
 fn h2load_gets_an_answer_to_each_request() {
     let upstream = hello();
     let witgate = Witgate::start(&relay(upstream.address(), BOTH));

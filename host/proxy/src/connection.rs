@@ -5,6 +5,7 @@ mod frames;
 mod http1;
 mod http2;
 mod http2_head;
+mod http2_stall;
 mod peek;
 mod secure;
 mod socket;

@@ -10,6 +10,7 @@
 //! | frames that move no content | [`frames`](super::frames) | floods of PING, SETTINGS, RST_STREAM, empty DATA |
 //! | bytes of bodies that wait to be read | [`STREAM_WINDOW`], [`CONNECTION_WINDOW`] | memory of an upload that the upstream takes slowly |
 //! | bytes that wait to be sent | [`SEND_BUFFER`] for each stream | memory of a client that reads slowly |
+//! | time without room for a piece of a response | `limits.body-timeout` | a stream that its client leaves open, with what it holds upstream |
 //! | time without an answer to a PING | [`PING_INTERVAL`], [`PING_TIMEOUT`] | a client that hangs, while its kernel does not |
 
 use std::convert::Infallible;
@@ -29,6 +30,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::sync::Notify;
 
 use super::activity::Activity;
+use super::http2_stall::{self, Awaiting};
 use super::stream::{Stream, Tracked};
 use super::{Driven, Served};
 use crate::access::Accounted;
@@ -63,23 +65,26 @@ pub(super) async fn serve(served: Served, stream: Stream) {
         let (end, busy) = (end.clone(), activity.begin());
         async move {
             let response = exchange::serve(context, peer, request, busy).await;
-            Ok::<_, Infallible>(settle_response(response, &end))
+            Ok::<_, Infallible>(settle_response(response, &end).map(Awaiting::new))
         }
     });
     let tracked = Tracked::http2(stream, activity.clone(), served.permit);
-    let connection = http2::Builder::new(OnWorker(tasks))
-        .timer(TokioTimer::new())
-        .enable_connect_protocol()
-        .max_concurrent_streams(limits.streams)
-        .max_header_list_size(u32::try_from(limits.header_size).unwrap_or(u32::MAX))
-        .max_pending_accept_reset_streams(PENDING_RESETS)
-        .max_local_error_reset_streams(ERROR_RESETS)
-        .initial_stream_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
-        .max_send_buf_size(SEND_BUFFER)
-        .keep_alive_interval(PING_INTERVAL)
-        .keep_alive_timeout(PING_TIMEOUT)
-        .serve_connection(TokioIo::new(tracked), service);
+    let connection = http2::Builder::new(OnWorker {
+        tasks,
+        pause: limits.body_timeout,
+    })
+    .timer(TokioTimer::new())
+    .enable_connect_protocol()
+    .max_concurrent_streams(limits.streams)
+    .max_header_list_size(u32::try_from(limits.header_size).unwrap_or(u32::MAX))
+    .max_pending_accept_reset_streams(PENDING_RESETS)
+    .max_local_error_reset_streams(ERROR_RESETS)
+    .initial_stream_window_size(STREAM_WINDOW)
+    .initial_connection_window_size(CONNECTION_WINDOW)
+    .max_send_buf_size(SEND_BUFFER)
+    .keep_alive_interval(PING_INTERVAL)
+    .keep_alive_timeout(PING_TIMEOUT)
+    .serve_connection(TokioIo::new(tracked), service);
     let connection = std::pin::pin!(connection);
     super::drive(
         connection,
@@ -116,18 +121,22 @@ fn settle_response(mut response: Response<Accounted>, end: &Notify) -> Response<
 
 /// Runs the streams of a connection beside it, on its worker.
 #[derive(Clone)]
-struct OnWorker(Tasks);
+struct OnWorker {
+    tasks: Tasks,
+    /// How long a client may make no room for a piece of a response.
+    pause: Duration,
+}
 
 impl<F: Future<Output = ()> + 'static> Executor<F> for OnWorker {
     fn execute(&self, stream: F) {
-        self.0.spawn(stream);
+        self.tasks.spawn(http2_stall::bounded(stream, self.pause));
     }
 }
 
 impl<S> Driven for Connection<TokioIo<Tracked>, S, OnWorker>
 where
-    S: HttpService<Incoming, ResBody = Accounted, Error = Infallible>,
-    OnWorker: Http2ServerConnExec<S::Future, Accounted>,
+    S: HttpService<Incoming, ResBody = Awaiting, Error = Infallible>,
+    OnWorker: Http2ServerConnExec<S::Future, Awaiting>,
 {
     fn graceful_shutdown(self: Pin<&mut Self>) {
         self.graceful_shutdown();
