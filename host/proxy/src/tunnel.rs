@@ -5,7 +5,7 @@
 //! Otherwise bytes are bytes.
 
 use std::io;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -216,8 +216,17 @@ async fn watch(
     let (client, upstream) = (&ends.client, &ends.upstream);
     watched::prepare(client);
     let (liveness, mark) = (liveness::Liveness::new(limits), ping::Mark::random());
-    let up = watched::up(client, upstream, &early_up, received, &liveness, mark);
-    let down = watched::down(upstream, client, &early_down, sent, &liveness, mark);
+    let up = pin!(watched::up(
+        client, upstream, &early_up, received, &liveness, mark
+    ));
+    let down = pin!(watched::down(
+        upstream,
+        client,
+        &early_down,
+        sent,
+        &liveness,
+        mark
+    ));
     tokio::select! {
         // The watch comes last, so that what has arrived by now is heard before anybody is judged.
         biased;
@@ -232,17 +241,17 @@ async fn move_bytes(
     [received, sent]: [&Progress; 2],
 ) -> Result<(), Broken> {
     let (client, upstream) = (&ends.client, &ends.upstream);
-    let up = splice::one_way(client, upstream, early_up, received);
-    let down = splice::one_way(upstream, client, early_down, sent);
+    let up = pin!(splice::one_way(client, upstream, early_up, received));
+    let down = pin!(splice::one_way(upstream, client, early_down, sent));
     both_ways(up, down).await
 }
 
-/// Runs both directions. The end of one is passed on; the other gets a moment to end by itself.
+/// Runs both directions. The end of one is passed on; the other gets a moment to end by itself. They are pinned by
+/// whoever has them: in here each would be kept twice, for as long as the tunnel is there.
 async fn both_ways(
-    up: impl Future<Output = Result<(), Broken>>,
-    down: impl Future<Output = Result<(), Broken>>,
+    mut up: Pin<&mut impl Future<Output = Result<(), Broken>>>,
+    mut down: Pin<&mut impl Future<Output = Result<(), Broken>>>,
 ) -> Result<(), Broken> {
-    let (mut up, mut down) = (std::pin::pin!(up), std::pin::pin!(down));
     let other = tokio::select! {
         biased;
         ended = &mut up => { ended?; tokio::time::timeout(LINGER, down).await }

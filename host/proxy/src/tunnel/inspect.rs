@@ -7,6 +7,7 @@
 //! A message is read when the one before it has been taken, and few replies of plugins wait.
 
 use std::cell::{Cell, RefCell};
+use std::pin::pin;
 
 use tokio::sync::Notify;
 use witgate_runtime::{Close, Direction};
@@ -81,13 +82,13 @@ pub(super) async fn run(
         as_server: Composer::new(Sender::Server),
         ending: Ending::default(),
     };
-    let up = tunnel.join(Direction::ToUpstream, early_up, received);
-    let down = async {
+    let up = pin!(tunnel.join(Direction::ToUpstream, early_up, received));
+    let down = pin!(async {
         match tunnel.chain.wants(Direction::ToClient, false) {
             true => tunnel.join(Direction::ToClient, early_down, sent).await,
             false => tunnel.follow(early_down, sent).await,
         }
-    };
+    });
     let ended = tokio::select! {
         // The watch comes last, so that what has arrived by now is heard before anybody is judged.
         biased;
