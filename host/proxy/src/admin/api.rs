@@ -1,7 +1,7 @@
 //! What can be asked of the admin listener: one table of operations, and the answer to each.
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
+use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt as _, Limited};
 use hyper::body::Incoming;
 use serde_json::{Value, json};
@@ -105,7 +105,7 @@ pub(super) struct Answer {
     status: StatusCode,
     content_type: &'static str,
     body: Body,
-    fields: HeaderMap,
+    field: Option<(&'static str, HeaderValue)>,
 }
 
 impl Answer {
@@ -114,7 +114,7 @@ impl Answer {
             status: StatusCode::OK,
             content_type,
             body: body.into(),
-            fields: HeaderMap::new(),
+            field: None,
         }
     }
 
@@ -141,11 +141,11 @@ impl Answer {
     pub(super) fn needs_token() -> Self {
         let challenge = HeaderValue::from_static("Bearer realm=\"witgate admin\"");
         Self::error(StatusCode::UNAUTHORIZED, "a bearer token is needed")
-            .with(header::WWW_AUTHENTICATE, challenge)
+            .with("www-authenticate", challenge)
     }
 
-    fn with(mut self, name: header::HeaderName, value: HeaderValue) -> Self {
-        self.fields.insert(name, value);
+    fn with(mut self, name: &'static str, value: HeaderValue) -> Self {
+        self.field = Some((name, value));
         self
     }
 
@@ -153,7 +153,9 @@ impl Answer {
         let mut response = Response::new(self.body);
         *response.status_mut() = self.status;
         let headers = response.headers_mut();
-        *headers = self.fields;
+        if let Some((name, value)) = self.field {
+            headers.insert(name, value);
+        }
         let fixed = [
             (header::CONTENT_TYPE, self.content_type),
             (header::CACHE_CONTROL, "no-store"),
@@ -165,8 +167,8 @@ impl Answer {
         for (name, value) in fixed {
             headers.insert(name, HeaderValue::from_static(value));
         }
-        let name = header::HeaderName::from_static("cross-origin-resource-policy");
-        headers.insert(name, HeaderValue::from_static("same-origin"));
+        let same_origin = HeaderValue::from_static("same-origin");
+        headers.insert("cross-origin-resource-policy", same_origin);
         response
     }
 }
@@ -314,7 +316,7 @@ fn not_allowed(known: &[(&'static str, Operation, &str)]) -> Answer {
     let methods = methods.collect::<Vec<_>>().join(", ");
     let why = format!("only {methods}");
     let allow = HeaderValue::try_from(methods).expect("names of methods are a legal value");
-    Answer::error(StatusCode::METHOD_NOT_ALLOWED, &why).with(header::ALLOW, allow)
+    Answer::error(StatusCode::METHOD_NOT_ALLOWED, &why).with("allow", allow)
 }
 
 fn no_chromium() -> Answer {

@@ -6,6 +6,9 @@ use witgate_runtime::RecentFailure;
 
 use super::{Metrics, PluginTotal, RouteTotal, Served, UpstreamTotal};
 
+/// What was counted for a listener and route.
+pub(crate) type OfRoute = ((Arc<str>, Arc<str>), RouteTotal);
+
 /// All that is counted, at one moment.
 #[derive(Debug)]
 pub(crate) struct Figures {
@@ -13,7 +16,7 @@ pub(crate) struct Figures {
     pub(crate) generation: u64,
     pub(crate) listeners: Vec<Served>,
     /// By listener and route; the route is empty for what no route took.
-    pub(crate) routes: Vec<((Arc<str>, Arc<str>), RouteTotal)>,
+    pub(crate) routes: Vec<OfRoute>,
     pub(crate) upstreams: Vec<(Arc<str>, UpstreamTotal)>,
     pub(crate) plugins: Vec<(Arc<str>, PluginTotal)>,
 }
