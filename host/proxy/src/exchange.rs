@@ -339,7 +339,7 @@ async fn arrive(
     let mut response = upstream.send(outgoing, &mut entry.upstream).await?;
     entry.upstream_time = Some(entry.elapsed());
     // What an HTTP/1.0 upstream says of its version is not what we speak.
-    *response.version_mut() = Version::HTTP_11;
+    let version = std::mem::replace(response.version_mut(), Version::HTTP_11);
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         let inspected = upgrade.filter(|_| messages::may_inspect(route.part(0).1));
         let head = &exchange.request;
@@ -352,7 +352,10 @@ async fn arrive(
         return accept_upgrade(response, permit, route.websocket, inspected);
     }
     settle_length(response.headers_mut())?;
-    trailers::remove_all_but_announcement(response.headers_mut());
+    match version {
+        Version::HTTP_2 => trailers::keep_announcement(response.headers_mut()),
+        _ => trailers::remove_all_but_announcement(response.headers_mut()),
+    }
     Ok(response)
 }
 

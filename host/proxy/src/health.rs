@@ -3,14 +3,14 @@
 use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
-use http::{Request, header};
+use http::{Request, StatusCode, Version, header};
 use http_body_util::Empty;
-use hyper::client::conn::http1;
+use hyper::client::conn::{http1, http2};
 use hyper_util::rt::TokioIo;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use crate::config::HealthCheck;
-use crate::upstream::{Shared, Target, watch_names};
+use crate::upstream::{OnWorker, Shared, Socket, Target, watch_names};
 
 /// Watches what an upstream's names stand for, and starts its checks if it has any. All ends with the worker that runs
 /// it, or once no generation uses the upstream any more.
@@ -60,19 +60,12 @@ async fn watch_target(upstream: Weak<Shared>, target: Weak<Target>, check: Healt
 
 /// One check on a connection of its own. The error says what is wrong.
 async fn ask(upstream: &Shared, target: &Target, check: &HealthCheck) -> Result<(), String> {
-    let socket = upstream.connect(target).await?;
-    let (mut sender, connection) = http1::handshake(TokioIo::new(socket))
-        .await
-        .map_err(|e| e.to_string())?;
-    let connection = tokio::task::spawn_local(connection);
-    let request = Request::get(&*check.path)
-        .header(header::HOST, &target.endpoint.authority)
-        .header(header::CONNECTION, "close")
-        .body(Empty::<Bytes>::new())
-        .map_err(|e| e.to_string())?;
-    let answered = sender.send_request(request).await;
-    connection.abort();
-    let status = answered.map_err(|e| e.to_string())?.status().as_u16();
+    let (socket, version) = upstream.connect(target, false).await?;
+    let answered = match version {
+        Version::HTTP_2 => ask_http2(upstream, target, check, socket).await,
+        _ => ask_http1(target, check, socket).await,
+    };
+    let status = answered.map_err(|error| error.to_string())?.as_u16();
     match check
         .expect
         .iter()
@@ -81,4 +74,41 @@ async fn ask(upstream: &Shared, target: &Target, check: &HealthCheck) -> Result<
         true => Ok(()),
         false => Err(format!("status {status}")),
     }
+}
+
+type Asked = Result<StatusCode, Box<dyn std::error::Error>>;
+
+async fn ask_http1(target: &Target, check: &HealthCheck, socket: Socket) -> Asked {
+    let (mut sender, connection) = http1::handshake(TokioIo::new(socket)).await?;
+    let connection = tokio::task::spawn_local(connection);
+    let request = Request::get(&*check.path)
+        .header(header::HOST, &target.endpoint.authority)
+        .header(header::CONNECTION, "close")
+        .body(Empty::<Bytes>::new())?;
+    let answered = sender.send_request(request).await;
+    connection.abort();
+    Ok(answered?.status())
+}
+
+async fn ask_http2(
+    upstream: &Shared,
+    target: &Target,
+    check: &HealthCheck,
+    socket: Socket,
+) -> Asked {
+    let (mut sender, connection) = http2::handshake(OnWorker, TokioIo::new(socket)).await?;
+    let connection = tokio::task::spawn_local(connection);
+    let scheme = match upstream.config.tls {
+        Some(_) => "https",
+        None => "http",
+    };
+    let authority = target.endpoint.authority.to_str()?;
+    let request = Request::get(format!("{scheme}://{authority}{}", check.path))
+        .version(Version::HTTP_2)
+        .body(Empty::<Bytes>::new())?;
+    let answered = sender.send_request(request).await;
+    // Without it the connection ends by itself.
+    drop(sender);
+    connection.abort();
+    Ok(answered?.status())
 }

@@ -1,9 +1,12 @@
 //! Upstreams on one worker: choose a target, take or make a connection, send, retry what is safe.
 
+mod attempt;
 mod balance;
 mod connection;
+mod http2;
 mod limits;
 mod names;
+mod opening;
 mod pool;
 mod request;
 mod retry;
@@ -14,28 +17,30 @@ mod tls;
 mod waits;
 
 use std::cell::RefCell;
-use std::io;
 use std::net::IpAddr;
-use std::rc::{Rc, Weak};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use http::{Request, Response, StatusCode};
+use http::{Response, StatusCode};
 use tokio::sync::watch;
-use tokio::time::{sleep, timeout_at};
+use tokio::time::sleep;
 
-use crate::body::{Body, BodyError, Progress};
-use crate::config::Retry;
+use crate::body::{Body, Progress};
+use crate::config::{Protocol, Retry};
 use crate::failure::Failure;
 use crate::metrics::{Incident, Refused, UpstreamCounts};
 
-use balance::Chooser;
-use connection::{Connection, Unanswered};
+use attempt::{Attempt, attempt};
+use balance::{Chooser, Tried};
+pub(crate) use http2::OnWorker;
 use limits::{Exhausted, Permit};
 pub(crate) use names::watch as watch_names;
+pub(crate) use opening::yield_connections;
+use opening::{Opened, Unconnected};
 pub(crate) use pool::Lease;
-use pool::{Slot, WorkerTarget};
-use request::{is_idempotent, request};
+use pool::{Used, WorkerTarget};
+use request::{is_idempotent, request, request_http2};
 use retry::{Budget, Outcome};
 pub(crate) use shared::{Shared, Targets};
 pub(crate) use socket::Socket;
@@ -83,25 +88,16 @@ impl Drop for Counted<'_> {
     }
 }
 
-/// How one attempt failed.
-enum Attempt {
-    /// Nothing was sent; the request's body is whole and may go elsewhere.
-    Unsent(Body, Failure),
-    /// It was sent, or may have been.
-    Broken(Failure),
-    Late(Failure),
-    /// The connection was an old one that ended without a word: the peer's idle timeout crossed our request.
-    Stale(Failure),
-    /// It is not the upstream's fault, and no other target would do better.
-    Refused(Failure),
-}
+/// How often a request that the other side did not look at is sent again.
+const MOST_UNPROCESSED: u32 = 3;
 
 /// What is left to try.
 #[derive(Default)]
 struct Tries {
-    /// Targets, by their place.
-    tried: Vec<usize>,
+    tried: Tried,
     retries: u32,
+    /// How often it was sent for nothing.
+    unprocessed: u32,
     /// Of `limits.retries`, while one is under way.
     retrying: Option<Permit>,
 }
@@ -214,27 +210,19 @@ impl WorkerUpstream {
         }
         let mut unsent: Option<Failure> = None;
         loop {
-            let by = (&config.balance, key);
-            let choice = self
-                .chooser
-                .choose(&targets, config.slow_start, by, &tries.tried);
-            let Some(choice) = choice else {
+            let Some(at) = self.next(&targets, key, &tries) else {
                 // Each was tried, and nothing was sent.
                 if self.may_retry(&outgoing, Outcome::Unsent, &mut tries) {
                     Box::pin(self.wait_to_retry(&tries)).await;
-                    tries.tried.clear();
+                    tries.tried.unsent.clear();
                     continue;
                 }
                 return Err(unsent.unwrap_or_else(|| Failure::bad_gateway("there is no endpoint")));
             };
-            let target = &targets[choice.at];
-            self.shared.note_choice(choice.good);
-            if !choice.good {
-                self.counts.happened(Incident::AllBad);
-            }
+            let target = &targets[at];
             *chosen = Some(target.shared.name.clone());
             let body = std::mem::replace(outgoing.body, Body::empty());
-            let spare = body.again();
+            let mut spare = body.again();
             let sent = self.send_to(target, &outgoing, body, &permit).await;
             let (outcome, response) = match sent {
                 Ok(response) => {
@@ -251,10 +239,24 @@ impl WorkerUpstream {
                         Some(earlier) => both(earlier, failure),
                         None => failure,
                     });
-                    tries.tried.push(choice.at);
+                    tries.tried.unsent.push(at);
                     continue;
                 }
+                Err(Attempt::Overloaded(body, failure)) => {
+                    *outgoing.body = body;
+                    return Err(failure);
+                }
                 Err(Attempt::Refused(failure)) => return Err(failure),
+                Err(Attempt::Unprocessed(failure)) => {
+                    if tries.unprocessed < MOST_UNPROCESSED
+                        && let Some(spare) = spare.take()
+                    {
+                        tries.unprocessed += 1;
+                        *outgoing.body = spare;
+                        continue;
+                    }
+                    (Outcome::Reset, Err(failure))
+                }
                 Err(Attempt::Broken(failure) | Attempt::Stale(failure)) => {
                     self.note(target, false);
                     (Outcome::Reset, Err(failure))
@@ -264,29 +266,27 @@ impl WorkerUpstream {
                     (Outcome::Late, Err(failure))
                 }
             };
-            let spare = match (&config.retry, outcome) {
-                (None, _) => None,
-                (Some(retry), Outcome::Answered(status))
-                    if !retry.on.statuses.contains(&status.as_u16()) =>
-                {
-                    None
-                }
-                (Some(_), _) => spare,
-            };
-            let Some(spare) = spare else {
+            let Some(spare) = spare.filter(|_| self.may_retry(&outgoing, outcome, &mut tries))
+            else {
                 return response;
             };
-            if !self.may_retry(&outgoing, outcome, &mut tries) {
-                return response;
-            }
             drop(response);
-            tries.tried.push(choice.at);
-            if tries.tried.len() >= targets.len() {
-                tries.tried.clear();
-            }
+            tries.tried.answered.push(at);
             Box::pin(self.wait_to_retry(&tries)).await;
             *outgoing.body = spare;
         }
+    }
+
+    /// The target for the next attempt, by its place.
+    fn next(&self, targets: &WorkerTargets, key: Option<u64>, tries: &Tries) -> Option<usize> {
+        let config = &self.shared.config;
+        let by = (&config.balance, key);
+        let choice = (self.chooser).choose(targets, config.slow_start, by, &tries.tried)?;
+        self.shared.note_choice(choice.good);
+        if !choice.good {
+            self.counts.happened(Incident::AllBad);
+        }
+        Some(choice.at)
     }
 
     /// Whether one more attempt is wanted, safe and possible; then it is counted. Nothing of a request that went unsent
@@ -343,8 +343,62 @@ impl WorkerUpstream {
         }
     }
 
-    /// One attempt: an old connection, or a new one.
+    /// One attempt, by whichever version the target speaks.
     async fn send_to(
+        &self,
+        target: &Rc<WorkerTarget>,
+        outgoing: &Outgoing<'_>,
+        body: Body,
+        permit: &Permit,
+    ) -> Result<Response<Body>, Attempt> {
+        match (self.shared.config.protocol, outgoing.upgrade) {
+            (Protocol::Http1, _) | (Protocol::Auto, Some(_)) => {}
+            (Protocol::Auto, None) if target.speaks_http1.get() => {}
+            (Protocol::Http2, Some(_)) => {
+                let why = "an upgrade is of HTTP/1.1, and the upstream has `protocol = \"h2\"`";
+                return Err(Attempt::Overloaded(body, Failure::bad_gateway(why)));
+            }
+            (Protocol::Http2 | Protocol::Auto, None) => {
+                return Box::pin(self.send_http2(target, outgoing, body, permit)).await;
+            }
+        }
+        self.send_http1(target, outgoing, body, permit).await
+    }
+
+    /// One attempt by HTTP/2: a place on a connection that is there, or a new one.
+    async fn send_http2(
+        &self,
+        target: &Rc<WorkerTarget>,
+        outgoing: &Outgoing<'_>,
+        mut body: Body,
+        permit: &Permit,
+    ) -> Result<Response<Body>, Attempt> {
+        let (endpoint, encrypted) = (&target.shared.endpoint, self.shared.config.tls.is_some());
+        let name = &target.shared.name;
+        loop {
+            let (used, reused) = match target.stream() {
+                Some(stream) => (Used::Stream(stream), true),
+                None => match self.open_http2(target, outgoing).await {
+                    Ok(opened) => opened,
+                    Err(Unconnected::Failed(why)) => return Err(Attempt::Unsent(body, why)),
+                    Err(Unconnected::Refused(why)) => return Err(Attempt::Overloaded(body, why)),
+                },
+            };
+            let request = match &used {
+                Used::Stream(_) => request_http2(outgoing, endpoint, encrypted, body),
+                Used::Whole(_) => request(outgoing, endpoint, body),
+            };
+            let lease = Lease::new(target.clone(), used, permit.clone());
+            match attempt(lease, false, request, outgoing, name).await {
+                // The connection ended before; with each of these there is one less.
+                Err(Attempt::Unsent(whole, _)) if reused => body = whole,
+                sent => return sent,
+            }
+        }
+    }
+
+    /// One attempt by HTTP/1.1: an old connection, or a new one.
+    async fn send_http1(
         &self,
         target: &Rc<WorkerTarget>,
         outgoing: &Outgoing<'_>,
@@ -356,7 +410,7 @@ impl WorkerUpstream {
             is_idempotent(&outgoing.head.method) && http_body::Body::is_end_stream(&body);
         // An old connection first. One that turns out dead costs nothing, and the next one is tried.
         while let Some(connection) = target.take() {
-            let lease = Lease::new(target.clone(), connection, permit.clone());
+            let lease = Lease::new(target.clone(), Used::Whole(connection), permit.clone());
             let request = request(outgoing, endpoint, body);
             match attempt(lease, true, request, outgoing, &target.shared.name).await {
                 Err(Attempt::Unsent(whole, _)) => body = whole,
@@ -369,144 +423,20 @@ impl WorkerUpstream {
                 sent => return sent,
             }
         }
-        let connection = match Box::pin(self.connect(target, outgoing)).await {
-            Ok(connection) => connection,
+        let used = match Box::pin(self.connect(target, outgoing, true)).await {
+            Ok(Opened::Http1(connection)) => Used::Whole(connection),
+            Ok(Opened::Http2(connection)) => Used::Stream(target.keep(connection)),
             Err(Unconnected::Failed(failure)) => return Err(Attempt::Unsent(body, failure)),
-            Err(Unconnected::Refused(failure)) => return Err(Attempt::Refused(failure)),
+            Err(Unconnected::Refused(failure)) => return Err(Attempt::Overloaded(body, failure)),
         };
-        let lease = Lease::new(target.clone(), connection, permit.clone());
+        let lease = Lease::new(target.clone(), used, permit.clone());
         let request = request(outgoing, endpoint, body);
         attempt(lease, false, request, outgoing, &target.shared.name).await
-    }
-
-    /// A connection that nobody had, or one that came back while this waited for its turn.
-    async fn connect(
-        &self,
-        target: &WorkerTarget,
-        outgoing: &Outgoing<'_>,
-    ) -> Result<Connection, Unconnected> {
-        let limit = self.shared.config.connect_timeout;
-        let end = outgoing.waits.end_of(limit);
-        let slot = match &self.shared.limits.connections {
-            None => None,
-            Some(limited) => match self.slot(limited, target, end).await? {
-                Turn::Slot(slot) => Some(slot),
-                Turn::Connection(connection) => return Ok(connection),
-            },
-        };
-        let name = &target.shared.name;
-        let socket = match timeout_at(end, self.shared.connect(&target.shared)).await {
-            Ok(Ok(socket)) => socket,
-            Ok(Err(why)) => {
-                let why = format!("{name}: {why}");
-                return Err(Unconnected::Failed(Failure::bad_gateway(why)));
-            }
-            Err(_) => {
-                let why = format!("{name}: no connection within {limit:?}");
-                return Err(Unconnected::Failed(Failure::gateway_timeout(why)));
-            }
-        };
-        let connection = Connection::new(socket, slot).await;
-        connection
-            .map_err(|error| Unconnected::Failed(Failure::bad_gateway(format!("{name}: {error}"))))
-    }
-
-    /// Waits for one of the upstream's connections, where their number is limited.
-    async fn slot(
-        &self,
-        limited: &limits::Connections,
-        target: &WorkerTarget,
-        end: tokio::time::Instant,
-    ) -> Result<Turn, Unconnected> {
-        let slot = |permit| {
-            Turn::Slot(Slot {
-                upstream: self.shared.clone(),
-                _permit: permit,
-            })
-        };
-        if let Ok(permit) = limited.permits.clone().try_acquire_owned() {
-            return Ok(slot(permit));
-        }
-        let refused = |limit| Unconnected::Refused(self.refused(limit));
-        let _waiting = limited
-            .wait()
-            .map_err(|Exhausted| refused(Refused::Pending))?;
-        let _wanted = Wanted::new(target);
-        let turn = async {
-            let mut permit = std::pin::pin!(limited.permits.clone().acquire_owned());
-            loop {
-                tokio::select! {
-                    Ok(permit) = &mut permit => return slot(permit),
-                    () = target.returned.notified() => {
-                        if let Some(connection) = target.take() {
-                            return Turn::Connection(connection);
-                        }
-                    }
-                }
-            }
-        };
-        let turn = timeout_at(end, turn).await;
-        turn.map_err(|_| refused(Refused::Connections))
     }
 
     /// Closes connections that were unused for too long.
     pub(crate) fn sweep(&self) {
         self.targets().iter().for_each(|target| target.sweep());
-    }
-}
-
-/// Closes an unused connection whenever a request on some worker waits for one, as long as a generation uses the
-/// upstream. Only where connections are limited.
-pub(crate) async fn yield_connections(upstream: Weak<WorkerUpstream>) {
-    let shared = match upstream.upgrade() {
-        Some(upstream) => Arc::downgrade(&upstream.shared),
-        None => return,
-    };
-    loop {
-        let Some(shared) = shared.upgrade() else {
-            return;
-        };
-        let Some(limited) = &shared.limits.connections else {
-            return;
-        };
-        let wanted = tokio::time::timeout(YIELD, limited.wanted.notified()).await;
-        let Some(upstream) = upstream.upgrade() else {
-            return;
-        };
-        if wanted.is_ok() || limited.are_waited_for() {
-            upstream.targets().iter().any(|target| target.give_up_one());
-        }
-    }
-}
-
-/// How often it is looked whether the upstream is still used, and whether somebody waits who was not heard.
-const YIELD: Duration = Duration::from_secs(1);
-
-/// Why there is no connection.
-enum Unconnected {
-    Failed(Failure),
-    /// There are too many.
-    Refused(Failure),
-}
-
-enum Turn {
-    Slot(Slot),
-    Connection(Connection),
-}
-
-/// Would take a connection that comes back, as long as it exists.
-struct Wanted<'a>(&'a WorkerTarget);
-
-impl<'a> Wanted<'a> {
-    fn new(target: &'a WorkerTarget) -> Self {
-        target.wanted.set(target.wanted.get() + 1);
-        Self(target)
-    }
-}
-
-impl Drop for Wanted<'_> {
-    fn drop(&mut self) {
-        self.0.wanted.set(self.0.wanted.get() - 1);
     }
 }
 
@@ -536,72 +466,4 @@ fn both(earlier: Failure, later: Failure) -> Failure {
         _ => format!("{}; {}", earlier.reason, later.reason).into(),
     };
     Failure { reason, ..later }
-}
-
-/// Sends a request by one connection.
-async fn attempt(
-    mut lease: Lease,
-    reused: bool,
-    request: Request<Body>,
-    outgoing: &Outgoing<'_>,
-    name: &str,
-) -> Result<Response<Body>, Attempt> {
-    let (progress, waits) = (&outgoing.progress, &outgoing.waits);
-    let is_whole = http_body::Body::is_end_stream(request.body());
-    let is_clients = request.body().is_of_a_connection();
-    match lease.connection().send(request, progress, waits).await {
-        Ok(response) => {
-            let sent = is_whole || (is_clients && progress.has_ended());
-            if !sent || response.status() == StatusCode::SWITCHING_PROTOCOLS {
-                lease.connection().detach();
-            }
-            Ok(response.map(|incoming| Body::response(incoming, waits, lease)))
-        }
-        Err(Unanswered::InTime) => {
-            let reason = match waits.are_over() {
-                true => format!("{name}: no response within the route's `timeouts.total`"),
-                false => format!("{name}: no response within {:?}", waits.response),
-            };
-            Err(Attempt::Late(Failure::gateway_timeout(reason)))
-        }
-        Err(Unanswered::Broken(mut error)) => match error.take_message() {
-            Some(request) => {
-                let why = format!("{name}: it closed the new connection at once");
-                Err(Attempt::Unsent(
-                    request.into_body(),
-                    Failure::bad_gateway(why),
-                ))
-            }
-            None => Err(explain(error.into_error(), reused, name)),
-        },
-    }
-}
-
-fn explain(error: hyper::Error, reused: bool, endpoint: &str) -> Attempt {
-    let mut source = std::error::Error::source(&error);
-    while let Some(cause) = source {
-        if let Some(body) = cause.downcast_ref::<BodyError>() {
-            return Attempt::Refused(Failure::request_body(body));
-        }
-        source = cause.source();
-    }
-    let reason = match std::error::Error::source(&error) {
-        Some(cause) => format!("{endpoint}: {error}: {cause}"),
-        None => format!("{endpoint}: {error}"),
-    };
-    let failure = Failure::bad_gateway(reason);
-    match reused && (error.is_incomplete_message() || error.is_canceled() || is_reset(&error)) {
-        true => Attempt::Stale(failure),
-        false => Attempt::Broken(failure),
-    }
-}
-
-fn is_reset(error: &hyper::Error) -> bool {
-    let io = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<io::Error>());
-    io.is_some_and(|e| {
-        matches!(
-            e.kind(),
-            io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe
-        )
-    })
 }

@@ -9,8 +9,8 @@ mod tls;
 use std::time::Duration;
 
 use self::endpoint::Scheme;
-use super::Section;
-use super::shape::{duration, integer, positive_duration, table};
+use super::shape::{duration, integer, positive_duration, table, word};
+use super::{Item, Section};
 
 pub use model::*;
 
@@ -22,6 +22,9 @@ pub(super) fn read(section: &mut Section<'_>) -> Option<Upstream> {
         .as_ref()
         .is_none_or(|(_, scheme)| *scheme == Scheme::Https);
     let tls = tls::read(section, encrypted);
+    let protocol = section.default("protocol", Protocol::Http1, |item| {
+        protocol(item, encrypted)
+    });
     let balance = section.default("balance", Balance::RoundRobin, balance::read);
     let connect_timeout = seconds(section, "connect-timeout", 5);
     let response_timeout = seconds(section, "response-timeout", 60);
@@ -38,6 +41,7 @@ pub(super) fn read(section: &mut Section<'_>) -> Option<Upstream> {
     Some(Upstream {
         endpoints: endpoints?.0,
         tls,
+        protocol,
         balance,
         connect_timeout,
         response_timeout,
@@ -51,6 +55,21 @@ pub(super) fn read(section: &mut Section<'_>) -> Option<Upstream> {
         limits,
         location: section.location(),
     })
+}
+
+fn protocol(item: &Item<'_>, encrypted: bool) -> Option<Protocol> {
+    const WORDS: [(&str, Protocol); 3] = [
+        ("http/1.1", Protocol::Http1),
+        ("h2", Protocol::Http2),
+        ("auto", Protocol::Auto),
+    ];
+    match word(&WORDS)(item)? {
+        Protocol::Auto if !encrypted => item.reject(
+            "only TLS lets the server choose a protocol, and the endpoints are not https",
+            "write \"http/1.1\" or \"h2\"",
+        ),
+        protocol => Some(protocol),
+    }
 }
 
 fn seconds(section: &mut Section<'_>, key: &str, default: u64) -> Duration {
@@ -140,6 +159,8 @@ mod tests {
             ("balance = { hash = 'headr:x' }", "is nothing to hash"),
             ("balance = { hash = 'header:a b' }", "is nothing to hash"),
             ("balance = {}", "`hash` is missing"),
+            ("protocol = 'auto'", "only TLS lets the server choose"),
+            ("protocol = 'h3'", "expected one of"),
             ("health = { path = '/', expect = '6xx' }", "is no status"),
             ("health = { path = '/', expect = [] }", "no status would do"),
             ("health = { path = '/', healthy = 0 }", "0 is out of range"),

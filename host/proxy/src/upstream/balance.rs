@@ -34,16 +34,18 @@ impl Chooser {
         &self.random
     }
 
-    /// One of those that have not been tried, and whether anything speaks against it. The good ones first; then those
-    /// that were just back; then all: what is believed of them may be wrong, and an answer is better than none.
+    /// One of the targets, and whether anything speaks against it. Good ones first; then those that are just back; then
+    /// those that answered already, if nothing else speaks against them; then all: what is believed of them may be
+    /// wrong, and an answer is better than none. One that nothing could be sent to is not tried again.
     pub(super) fn choose(
         &self,
         targets: &[Rc<WorkerTarget>],
         slow_start: Duration,
         (balance, key): (&Balance, Option<u64>),
-        tried: &[usize],
+        tried: &Tried,
     ) -> Option<Choice> {
-        let fresh = |at: usize| !tried.contains(&at);
+        let reachable = |at: usize| !tried.unsent.contains(&at);
+        let fresh = |at: usize| reachable(at) && !tried.answered.contains(&at);
         let good = |at: usize| {
             fresh(at)
                 && match targets[at].shared.standing(slow_start) {
@@ -55,12 +57,14 @@ impl Chooser {
         if let Some(at) = self.pick(targets, balance, key, good) {
             return Some(Choice { at, good: true });
         }
-        let warming =
-            |at: usize| fresh(at) && targets[at].shared.standing(slow_start) != Standing::Bad;
-        if let Some(at) = self.pick(targets, balance, key, warming) {
+        let not_bad = |at: usize| targets[at].shared.standing(slow_start) != Standing::Bad;
+        let found = (self.pick(targets, balance, key, |at| fresh(at) && not_bad(at)))
+            .or_else(|| self.pick(targets, balance, key, |at| reachable(at) && not_bad(at)));
+        if let Some(at) = found {
             return Some(Choice { at, good: true });
         }
-        let at = self.pick(targets, balance, key, fresh)?;
+        let at = (self.pick(targets, balance, key, fresh))
+            .or_else(|| self.pick(targets, balance, key, reachable))?;
         Some(Choice { at, good: false })
     }
 
@@ -130,6 +134,15 @@ impl Chooser {
             .map(|n| (at + n) % targets.len())
             .find(|at| may(*at))
     }
+}
+
+/// Targets, by their place, that were tried for a request.
+#[derive(Debug, Default)]
+pub(super) struct Tried {
+    /// They could not be connected to.
+    pub(super) unsent: Vec<usize>,
+    /// They answered, though not well, or broke off.
+    pub(super) answered: Vec<usize>,
 }
 
 /// What was chosen.
@@ -266,7 +279,7 @@ mod tests {
         balance: &Balance,
         key: Option<u64>,
     ) -> usize {
-        let choice = chooser.choose(targets, Duration::ZERO, (balance, key), &[]);
+        let choice = chooser.choose(targets, Duration::ZERO, (balance, key), &Tried::default());
         choice.expect("there are targets").at
     }
 
@@ -287,11 +300,15 @@ mod tests {
             Balance::LeastRequest,
             Balance::Hash(HashKey::Path),
         ] {
-            let choose = |tried: &[usize]| {
-                chooser.choose(&targets, Duration::ZERO, (&balance, Some(7)), tried)
+            let choose = |unsent: &[usize], answered: &[usize]| {
+                let (unsent, answered) = (unsent.to_vec(), answered.to_vec());
+                let tried = Tried { unsent, answered };
+                let choice = chooser.choose(&targets, Duration::ZERO, (&balance, Some(7)), &tried);
+                choice.map(|choice| choice.at)
             };
-            assert_eq!(choose(&[0, 2]), Some(Choice { at: 1, good: true }));
-            assert_eq!(choose(&[0, 1, 2]), None);
+            assert_eq!(choose(&[0], &[2]), Some(1));
+            assert_eq!(choose(&[0, 1], &[2]), Some(2), "it answered before");
+            assert_eq!(choose(&[0, 1, 2], &[]), None);
         }
     }
 

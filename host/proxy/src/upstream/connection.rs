@@ -64,12 +64,7 @@ impl Connection {
 
     /// Moves whatever can be moved.
     pub(super) fn drive(&mut self, cx: &mut Context<'_>) {
-        if let Some(driver) = &mut self.driver
-            && let Poll::Ready(ended) = driver.as_mut().poll(cx)
-        {
-            self.driver = None;
-            note_end(ended);
-        }
+        drive(&mut self.driver, cx);
     }
 
     /// Sends a request and waits for the head of its response: as long as the request's body still moves, and
@@ -80,22 +75,10 @@ impl Connection {
         progress: &Progress,
         waits: &Waits,
     ) -> Result<Response<Incoming>, Unanswered> {
-        let mut moved = progress.bytes();
-        let mut end = waits.end_of(waits.response);
-        let mut sending = std::pin::pin!(self.sender.try_send_request(request));
-        poll_fn(|cx| {
-            self.drive(cx);
-            if let Poll::Ready(sent) = sending.as_mut().poll(cx) {
-                return Poll::Ready(sent.map_err(|error| Unanswered::Broken(Box::new(error))));
-            }
-            while self.alarm.poll_at(cx, end).is_ready() {
-                if waits.are_over() || progress.bytes() == moved && !progress.is_waiting() {
-                    return Poll::Ready(Err(Unanswered::InTime));
-                }
-                moved = progress.bytes();
-                end = waits.end_of(waits.response);
-            }
-            Poll::Pending
+        let sending = self.sender.try_send_request(request);
+        let driver = &mut self.driver;
+        answer(sending, progress, waits, &mut self.alarm, |cx| {
+            drive(driver, cx);
         })
         .await
     }
@@ -131,7 +114,45 @@ impl Connection {
     }
 }
 
-fn note_end(ended: hyper::Result<()>) {
+fn drive(driver: &mut Option<Driver>, cx: &mut Context<'_>) {
+    if let Some(running) = driver
+        && let Poll::Ready(ended) = running.as_mut().poll(cx)
+    {
+        *driver = None;
+        note_end(ended);
+    }
+}
+
+/// Waits for the head of a response: as long as the request's body still moves, and `waits.response` after that.
+/// Meanwhile it has the connection driven.
+pub(super) async fn answer(
+    sending: impl Future<Output = Result<Response<Incoming>, TrySendError<Request<Body>>>>,
+    progress: &Progress,
+    waits: &Waits,
+    alarm: &mut Alarm,
+    mut drive: impl FnMut(&mut Context<'_>),
+) -> Result<Response<Incoming>, Unanswered> {
+    let mut moved = progress.bytes();
+    let mut end = waits.end_of(waits.response);
+    let mut sending = std::pin::pin!(sending);
+    poll_fn(|cx| {
+        drive(cx);
+        if let Poll::Ready(sent) = sending.as_mut().poll(cx) {
+            return Poll::Ready(sent.map_err(|error| Unanswered::Broken(Box::new(error))));
+        }
+        while alarm.poll_at(cx, end).is_ready() {
+            if waits.are_over() || progress.bytes() == moved && !progress.is_waiting() {
+                return Poll::Ready(Err(Unanswered::InTime));
+            }
+            moved = progress.bytes();
+            end = waits.end_of(waits.response);
+        }
+        Poll::Pending
+    })
+    .await
+}
+
+pub(super) fn note_end(ended: hyper::Result<()>) {
     if let Err(error) = ended {
         // The exchange that was on it has its own line; an idle connection that breaks harms nobody.
         tracing::debug!(%error, "upstream connection ended");

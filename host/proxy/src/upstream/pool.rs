@@ -6,13 +6,17 @@ use std::sync::Arc;
 use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
 
-use tokio::sync::Notify;
+use tokio::sync::{Mutex, Notify};
 
 use super::connection::Connection;
+use super::http2::{Multiplexed, Stream};
 use super::limits::Permit;
 use super::shared::Shared;
 use super::target::Target;
 use crate::alarm::Alarm;
+
+/// Connections of HTTP/2 to one target, which allows so few streams on each that another one is opened.
+const MOST_MULTIPLEXED: usize = 8;
 
 /// A target on this worker.
 #[derive(Debug)]
@@ -24,6 +28,12 @@ pub(super) struct WorkerTarget {
     idle: RefCell<Vec<Idle>>,
     most: usize,
     longest: Duration,
+    /// Connections of HTTP/2.
+    multiplexed: RefCell<Vec<Multiplexed>>,
+    /// Held by who opens one, so that others wait for that.
+    pub(super) opening: Mutex<()>,
+    /// With `protocol = "auto"`: it was asked, and speaks HTTP/1.1 alone.
+    pub(super) speaks_http1: Cell<bool>,
     /// Requests that would take a connection that another one gives back.
     pub(super) wanted: Cell<u32>,
     pub(super) returned: Notify,
@@ -44,6 +54,9 @@ impl WorkerTarget {
             idle: RefCell::default(),
             most,
             longest,
+            multiplexed: RefCell::default(),
+            opening: Mutex::default(),
+            speaks_http1: Cell::new(false),
             wanted: Cell::new(0),
             returned: Notify::new(),
         }
@@ -81,16 +94,39 @@ impl WorkerTarget {
         }
     }
 
+    /// A place on a connection of HTTP/2. `None` when one more may be opened.
+    pub(super) fn stream(&self) -> Option<Stream> {
+        let mut all = self.multiplexed.borrow_mut();
+        all.retain(|connection| !connection.is_gone());
+        let with_room = all.iter().find(|connection| connection.has_room());
+        let found = with_room.or_else(|| {
+            let all_full = all.len() >= MOST_MULTIPLEXED;
+            all.iter()
+                .filter(|_| all_full)
+                .min_by_key(|connection| connection.streams())
+        });
+        found.map(Multiplexed::stream)
+    }
+
+    /// Keeps a new connection of HTTP/2, and gives the first place on it.
+    pub(super) fn keep(&self, connection: Multiplexed) -> Stream {
+        let stream = connection.stream();
+        self.multiplexed.borrow_mut().push(connection);
+        stream
+    }
+
     /// Closes one connection that nobody uses. Whether there was one.
     pub(super) fn give_up_one(&self) -> bool {
         let mut idle = self.idle.borrow_mut();
-        match idle.is_empty() {
-            true => false,
-            false => {
-                idle.remove(0);
-                true
-            }
+        if !idle.is_empty() {
+            idle.remove(0);
+            return true;
         }
+        let mut multiplexed = self.multiplexed.borrow_mut();
+        let unused = multiplexed
+            .iter()
+            .position(|connection| connection.idle().is_some());
+        unused.map(|at| multiplexed.remove(at)).is_some()
     }
 
     /// Closes connections that were unused for too long, and those that the other side has closed.
@@ -101,6 +137,10 @@ impl WorkerTarget {
             idle.connection.drive(&mut nobody);
             !idle.connection.is_closed() && idle.since.elapsed() < self.longest
         });
+        // Dropping one ends it when its streams have ended.
+        self.multiplexed.borrow_mut().retain(|connection| {
+            !connection.is_gone() && connection.idle().is_none_or(|idle| idle < self.longest)
+        });
     }
 }
 
@@ -109,39 +149,52 @@ impl WorkerTarget {
 #[derive(Debug)]
 pub(crate) struct Lease {
     target: Rc<WorkerTarget>,
-    connection: Option<Connection>,
+    used: Option<Used>,
     _request: Permit,
 }
 
+/// What an exchange has of a connection.
+#[derive(Debug)]
+pub(super) enum Used {
+    /// All of it.
+    Whole(Connection),
+    Stream(Stream),
+}
+
 impl Lease {
-    pub(super) fn new(target: Rc<WorkerTarget>, connection: Connection, request: Permit) -> Self {
+    pub(super) fn new(target: Rc<WorkerTarget>, used: Used, request: Permit) -> Self {
         target.in_flight.set(target.in_flight.get() + 1);
         Self {
             target,
-            connection: Some(connection),
+            used: Some(used),
             _request: request,
         }
     }
 
-    pub(super) fn connection(&mut self) -> &mut Connection {
-        self.connection
+    pub(super) fn used(&mut self) -> &mut Used {
+        self.used
             .as_mut()
-            .expect("only the end takes the connection, and that takes the lease")
+            .expect("only the end takes it, and that takes the lease")
     }
 
     /// Moves whatever can be moved, the body of the response first of all.
     pub(crate) fn drive(&mut self, cx: &mut Context<'_>) {
-        self.connection().drive(cx);
+        if let Used::Whole(connection) = self.used() {
+            connection.drive(cx);
+        }
     }
 
     /// The timer of the connection, for as long as its response is read.
     pub(crate) fn take_alarm(&mut self) -> Alarm {
-        std::mem::take(&mut self.connection().alarm)
+        match self.used() {
+            Used::Whole(connection) => std::mem::take(&mut connection.alarm),
+            Used::Stream(_) => Alarm::default(),
+        }
     }
 
     /// Gives the connection back: its response has been read to the end.
     pub(crate) fn release(mut self, alarm: Alarm) {
-        let Some(mut connection) = self.connection.take() else {
+        let Some(Used::Whole(mut connection)) = self.used.take() else {
             return;
         };
         connection.alarm = alarm;

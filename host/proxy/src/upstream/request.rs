@@ -1,7 +1,8 @@
 //! A request as one target gets it.
 
 use http::request::Parts;
-use http::{HeaderValue, Method, Request, header};
+use http::uri::{Authority, Scheme};
+use http::{HeaderValue, Method, Request, Uri, Version, header};
 
 use super::Outgoing;
 use crate::body::Body;
@@ -16,7 +17,7 @@ pub(super) fn is_idempotent(method: &Method) -> bool {
     )
 }
 
-/// The request as this endpoint gets it: one `Host`, always HTTP/1.1.
+/// The request as this endpoint gets it by HTTP/1.1, with one `Host`.
 pub(super) fn request(outgoing: &Outgoing<'_>, endpoint: &Endpoint, body: Body) -> Request<Body> {
     let head: &Parts = outgoing.head;
     let mut request = Request::new(body);
@@ -48,6 +49,33 @@ pub(super) fn request(outgoing: &Outgoing<'_>, endpoint: &Endpoint, body: Body) 
     if let Some(protocol) = protocol {
         headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
         headers.insert(header::UPGRADE, protocol);
+    }
+    request
+}
+
+/// The same by HTTP/2: the host and the scheme are part of the target, and nothing is said of the connection (RFC 9113
+/// §8.2.2, §8.3.1).
+pub(super) fn request_http2(
+    outgoing: &Outgoing<'_>,
+    endpoint: &Endpoint,
+    encrypted: bool,
+    body: Body,
+) -> Request<Body> {
+    let mut request = request(outgoing, endpoint, body);
+    let headers = request.headers_mut();
+    headers.remove(header::TRANSFER_ENCODING);
+    headers.remove(header::CONNECTION);
+    let host = headers.remove(header::HOST);
+    *request.version_mut() = Version::HTTP_2;
+    let mut target = request.uri().clone().into_parts();
+    target.scheme = Some(match encrypted {
+        true => Scheme::HTTPS,
+        false => Scheme::HTTP,
+    });
+    target.authority = host.and_then(|host| Authority::try_from(host.as_bytes()).ok());
+    // One that cannot be put together is sent as it is; hyper says what is wrong with it.
+    if let Ok(target) = Uri::from_parts(target) {
+        *request.uri_mut() = target;
     }
     request
 }

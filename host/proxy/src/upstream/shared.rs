@@ -2,10 +2,10 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use http::Version;
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::watch;
 
@@ -13,7 +13,7 @@ use super::Socket;
 use super::limits::Limits;
 use super::target::{Address, Target};
 use super::tls::Tls;
-use crate::config::{Endpoint, Place, Upstream};
+use crate::config::{Endpoint, Place, Protocol, Upstream};
 use crate::listener;
 
 /// Addresses of one name that are used. What answers with more is a mistake, or wants to be a load.
@@ -59,7 +59,7 @@ impl Shared {
     /// When nobody would vouch for its servers, in words.
     pub(crate) fn new(name: Arc<str>, config: Upstream) -> Result<Self, String> {
         let shared = Self {
-            tls: config.tls.as_ref().map(Tls::new).transpose()?,
+            tls: tls(&config)?,
             limits: Limits::new(&config.limits),
             names: Mutex::new(vec![Named::Unknown; config.endpoints.len()]),
             targets: watch::Sender::default(),
@@ -167,24 +167,41 @@ impl Shared {
         }));
     }
 
-    /// Opens a connection that is ready to be spoken HTTP on. Whoever waits bounds the time.
+    /// Opens a connection that is ready to be spoken HTTP on, and says which: with `http1_only` 1.1, and else as
+    /// `protocol` has it. Whoever waits bounds the time.
     ///
     /// # Errors
     ///
     /// In words, for the log.
-    pub(crate) async fn connect(&self, target: &Target) -> Result<Socket, String> {
+    pub(crate) async fn connect(
+        &self,
+        target: &Target,
+        http1_only: bool,
+    ) -> Result<(Socket, Version), String> {
+        let known = match self.config.protocol {
+            Protocol::Http2 if !http1_only => Version::HTTP_2,
+            _ => Version::HTTP_11,
+        };
         let refused = |error: io::Error| format!("cannot connect: {error}");
         let stream = match &target.address {
             Address::Internet(address) => dial(*address).await.map_err(refused)?,
-            Address::Unix(path) => return dial_unix(path).await.map_err(refused),
-        };
-        match &self.tls {
-            None => Ok(Socket::Tcp(stream)),
-            Some(tls) => {
-                let stream = tls.handshake(&target.endpoint, stream).await?;
-                Ok(Socket::Tls(Box::new(stream)))
+            Address::Unix(path) => {
+                let stream = UnixStream::connect(path).await.map_err(refused)?;
+                return Ok((Socket::Unix(stream), known));
             }
-        }
+        };
+        let Some(tls) = &self.tls else {
+            return Ok((Socket::Tcp(stream), known));
+        };
+        let stream = tls.handshake(&target.endpoint, http1_only, stream).await?;
+        let version = match stream.get_ref().1.alpn_protocol() {
+            Some(b"h2") => Version::HTTP_2,
+            _ if known == Version::HTTP_2 => {
+                return Err("it does not speak HTTP/2, as `protocol` has it".into());
+            }
+            _ => Version::HTTP_11,
+        };
+        Ok((Socket::Tls(Box::new(stream)), version))
     }
 
     /// A target failed as `ejection` counts it. Whether it was ejected for that.
@@ -205,7 +222,7 @@ impl Shared {
 
     /// Notes whether a request went to a target that nothing speaks against, since there was one.
     pub(super) fn note_choice(&self, good: bool) {
-        if self.all_bad.load(Ordering::Relaxed) == !good {
+        if self.all_bad.load(Ordering::Relaxed) != good {
             return;
         }
         if self.all_bad.swap(!good, Ordering::Relaxed) == good {
@@ -230,6 +247,7 @@ async fn dial(address: SocketAddr) -> io::Result<TcpStream> {
     Ok(stream)
 }
 
-async fn dial_unix(path: &Path) -> io::Result<Socket> {
-    UnixStream::connect(path).await.map(Socket::Unix)
+fn tls(config: &Upstream) -> Result<Option<Tls>, String> {
+    let tls = config.tls.as_ref();
+    tls.map(|tls| Tls::new(tls, config.protocol)).transpose()
 }

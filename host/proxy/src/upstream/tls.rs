@@ -9,19 +9,23 @@ use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::sign::CertifiedKey;
 use rustls::{
-    ClientConfig, ConfigBuilder, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
+    AlertDescription, ClientConfig, ConfigBuilder, DigitallySignedStruct, Error, RootCertStore,
+    SignatureScheme,
 };
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use crate::config::{Endpoint, UpstreamTls};
+use crate::config::{Endpoint, Protocol, UpstreamTls};
 use crate::outbound::system_roots;
 
 /// How an upstream's servers are spoken to by TLS.
 #[derive(Debug, Clone)]
 pub(crate) struct Tls {
-    config: Arc<ClientConfig>,
+    /// Offers HTTP/1.1, and nothing else.
+    http1: Arc<ClientConfig>,
+    /// Offers what `protocol` says.
+    offering: Arc<ClientConfig>,
     server_name: Option<ServerName<'static>>,
 }
 
@@ -29,7 +33,7 @@ impl Tls {
     /// # Errors
     ///
     /// When nobody would vouch for the servers, in words.
-    pub(crate) fn new(tls: &UpstreamTls) -> Result<Self, String> {
+    pub(crate) fn new(tls: &UpstreamTls, protocol: Protocol) -> Result<Self, String> {
         let provider = Arc::new(ring::default_provider());
         let builder = ClientConfig::builder_with_provider(provider.clone())
             .with_safe_default_protocol_versions()
@@ -53,8 +57,15 @@ impl Tls {
             None => builder.with_no_client_auth(),
         };
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        let mut offering = config.clone();
+        offering.alpn_protocols = match protocol {
+            Protocol::Http1 => vec![b"http/1.1".to_vec()],
+            Protocol::Http2 => vec![b"h2".to_vec()],
+            Protocol::Auto => vec![b"h2".to_vec(), b"http/1.1".to_vec()],
+        };
         Ok(Self {
-            config: Arc::new(config),
+            http1: Arc::new(config),
+            offering: Arc::new(offering),
             server_name: tls.server_name.clone(),
         })
     }
@@ -67,6 +78,7 @@ impl Tls {
     pub(crate) async fn handshake(
         &self,
         endpoint: &Endpoint,
+        http1_only: bool,
         stream: TcpStream,
     ) -> Result<TlsStream<TcpStream>, String> {
         let name = match &self.server_name {
@@ -74,7 +86,11 @@ impl Tls {
             None => ServerName::try_from(endpoint.host())
                 .map_err(|_| "no certificate can be for such a name".to_owned())?,
         };
-        let connector = TlsConnector::from(self.config.clone());
+        let config = match http1_only {
+            true => &self.http1,
+            false => &self.offering,
+        };
+        let connector = TlsConnector::from(config.clone());
         let connected = connector.connect(name, stream).await;
         connected.map_err(|error| explain(&error))
     }
@@ -85,6 +101,9 @@ fn explain(error: &io::Error) -> String {
     match cause {
         Some(Error::InvalidCertificate(why)) => format!("its certificate is not accepted: {why}"),
         Some(Error::InvalidMessage(why)) => format!("it does not speak TLS: {why:?}"),
+        Some(Error::AlertReceived(AlertDescription::NoApplicationProtocol)) => {
+            "it speaks none of the protocols that `protocol` allows".into()
+        }
         Some(Error::AlertReceived(alert)) => format!("it refuses the TLS connection: {alert:?}"),
         _ => format!("no TLS: {error}"),
     }

@@ -20,6 +20,8 @@ pub struct Upstream {
     pub endpoints: Vec<Endpoint>,
     /// What speaks to the endpoints: there when they are `https`.
     pub tls: Option<UpstreamTls>,
+    /// `protocol`: default `"http/1.1"`.
+    pub protocol: Protocol,
     /// `balance`: which endpoint a request goes to. Default `"round-robin"`.
     pub balance: Balance,
     /// `connect-timeout`: until a connection can be used, TLS included. Default `5s`.
@@ -44,6 +46,17 @@ pub struct Upstream {
     pub limits: UpstreamLimits,
     /// Where the upstream stands in the file.
     pub location: Location,
+}
+
+/// `protocol`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Protocol {
+    /// `"http/1.1"`
+    Http1,
+    /// `"h2"`: HTTP/2, to `http` endpoints by prior knowledge.
+    Http2,
+    /// `"auto"`: whichever the server chooses by ALPN.
+    Auto,
 }
 
 /// One of `endpoints`: a URL, or `{ url = "…", weight = 2 }`.

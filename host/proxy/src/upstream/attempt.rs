@@ -1,0 +1,114 @@
+//! One attempt to send a request, by one connection.
+
+use std::io;
+
+use http::{Request, Response, StatusCode};
+
+use super::Outgoing;
+use super::connection::Unanswered;
+use super::http2::{self, Verdict};
+use super::pool::{Lease, Used};
+use crate::body::{Body, BodyError};
+use crate::failure::Failure;
+
+/// How one attempt failed.
+pub(super) enum Attempt {
+    /// Nothing was sent; the request's body is whole and may go elsewhere.
+    Unsent(Body, Failure),
+    /// It was sent, or may have been.
+    Broken(Failure),
+    Late(Failure),
+    /// It was sent, and the other side says that it did not look at it.
+    Unprocessed(Failure),
+    /// The connection was an old one that ended without a word: the peer's idle timeout crossed our request.
+    Stale(Failure),
+    /// A limit was reached; the body is whole.
+    Overloaded(Body, Failure),
+    /// It is not the upstream's fault, and no other target would do better.
+    Refused(Failure),
+}
+
+/// Sends a request by one connection.
+pub(super) async fn attempt(
+    mut lease: Lease,
+    reused: bool,
+    request: Request<Body>,
+    outgoing: &Outgoing<'_>,
+    name: &str,
+) -> Result<Response<Body>, Attempt> {
+    let (progress, waits) = (&outgoing.progress, &outgoing.waits);
+    let is_whole = http_body::Body::is_end_stream(request.body());
+    let is_clients = request.body().is_of_a_connection();
+    let answered = match lease.used() {
+        Used::Whole(connection) => connection.send(request, progress, waits).await,
+        Used::Stream(stream) => stream.send(request, progress, waits).await,
+    };
+    match answered {
+        Ok(response) => {
+            let sent = is_whole || (is_clients && progress.has_ended());
+            if (!sent || response.status() == StatusCode::SWITCHING_PROTOCOLS)
+                && let Used::Whole(connection) = lease.used()
+            {
+                connection.detach();
+            }
+            Ok(response.map(|incoming| Body::response(incoming, waits, lease)))
+        }
+        Err(Unanswered::InTime) => {
+            let reason = match waits.are_over() {
+                true => format!("{name}: no response within the route's `timeouts.total`"),
+                false => format!("{name}: no response within {:?}", waits.response),
+            };
+            Err(Attempt::Late(Failure::gateway_timeout(reason)))
+        }
+        Err(Unanswered::Broken(mut error)) => match error.take_message() {
+            Some(request) => {
+                let why = format!("{name}: it closed the new connection at once");
+                Err(Attempt::Unsent(
+                    request.into_body(),
+                    Failure::bad_gateway(why),
+                ))
+            }
+            None => Err(explain(error.into_error(), reused, name)),
+        },
+    }
+}
+
+fn explain(error: hyper::Error, reused: bool, endpoint: &str) -> Attempt {
+    let mut source = std::error::Error::source(&error);
+    while let Some(cause) = source {
+        if let Some(body) = cause.downcast_ref::<BodyError>() {
+            return Attempt::Refused(Failure::request_body(body));
+        }
+        source = cause.source();
+    }
+    let mut reason = match std::error::Error::source(&error) {
+        Some(cause) => format!("{endpoint}: {error}: {cause}"),
+        None => format!("{endpoint}: {error}"),
+    };
+    let verdict = http2::judge(&error);
+    if error.is_parse() || verdict == Some(Verdict::NotHttp2) {
+        reason += "; it may speak another protocol than `protocol` says";
+    }
+    match verdict {
+        Some(Verdict::Unprocessed) => {
+            return Attempt::Unprocessed(Failure::bad_gateway(reason));
+        }
+        Some(Verdict::BrokenOff) => return Attempt::Refused(Failure::bad_request(reason)),
+        Some(Verdict::NotHttp2) | None => {}
+    }
+    let failure = Failure::bad_gateway(reason);
+    match reused && (error.is_incomplete_message() || error.is_canceled() || is_reset(&error)) {
+        true => Attempt::Stale(failure),
+        false => Attempt::Broken(failure),
+    }
+}
+
+fn is_reset(error: &hyper::Error) -> bool {
+    let io = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<io::Error>());
+    io.is_some_and(|e| {
+        matches!(
+            e.kind(),
+            io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe
+        )
+    })
+}
