@@ -19,6 +19,7 @@ use witgate_runtime::{
 };
 
 use crate::alarm::Pause;
+use crate::compress::{Compressed, Encoder};
 use crate::file::FileBody;
 use crate::upstream::{Lease, Waits};
 
@@ -35,6 +36,7 @@ enum Kind {
     Stream(Stream),
     File(FileBody),
     Transformed(Box<Transformed>),
+    Compressed(Box<Compressed>),
     /// Of a component's response.
     Component(Box<Written>),
     /// Of a request that a middleware passes on.
@@ -176,6 +178,11 @@ impl Body {
         })))
     }
 
+    /// The same body, compressed.
+    pub(crate) fn compressed(self, encoder: Encoder) -> Self {
+        Self(Kind::Compressed(Box::new(Compressed::new(self, encoder))))
+    }
+
     /// The same body, passed through a plugin and read to its end. The exchange comes back with what the plugin made
     /// of it then.
     pub(crate) async fn held(
@@ -302,6 +309,7 @@ impl http_body::Body for Body {
             Kind::Stream(stream) => stream.poll_frame(cx),
             Kind::File(file) => Poll::Ready(file.next().map(|bytes| Ok(Frame::data(bytes?)))),
             Kind::Transformed(transformed) => transformed.poll_frame(cx),
+            Kind::Compressed(compressed) => compressed.poll_frame(cx),
             Kind::Component(written) => written.poll_frame(cx),
             Kind::Onward(body) => Pin::new(body).poll_frame(cx).map_err(BodyError::from),
             Kind::Begun(begun) => match begun.0.take() {
@@ -320,6 +328,7 @@ impl http_body::Body for Body {
             Kind::Component(written) => written.body.is_end_stream(),
             Kind::Onward(body) => body.is_end_stream(),
             Kind::Begun(begun) => begun.0.is_none() && begun.1.is_end_stream(),
+            Kind::Compressed(compressed) => compressed.is_end_stream(),
             Kind::Transformed(transformed) => {
                 matches!(transformed.step, Step::Ended) && transformed.trailers.is_none()
             }
@@ -333,7 +342,7 @@ impl http_body::Body for Body {
             }
             Kind::Stream(stream) => stream.incoming.size_hint(),
             Kind::File(file) => SizeHint::with_exact(file.left()),
-            Kind::Trailed(_) | Kind::Transformed(_) => SizeHint::default(),
+            Kind::Trailed(_) | Kind::Transformed(_) | Kind::Compressed(_) => SizeHint::default(),
             Kind::Component(written) => written.body.size_hint(),
             Kind::Onward(body) => body.size_hint(),
             Kind::Begun(begun) => match begun.0 {

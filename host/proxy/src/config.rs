@@ -46,6 +46,7 @@ mod route_check;
 mod admin;
 mod authorities;
 mod component;
+mod compress;
 mod http_grant;
 mod keyvalue;
 mod listener;
@@ -83,9 +84,12 @@ mod model;
 #[cfg(test)]
 mod corpus;
 #[cfg(test)]
+mod reference;
+#[cfg(test)]
 mod robustness;
 
 pub use authorities::Authorities;
+pub use compress::{Algorithm, Compress, Level, TypePattern};
 pub use content::{Change, Contents, Part};
 pub use document::Document;
 pub use location::Location;

@@ -17,6 +17,7 @@ use crate::access::{Accounted, Entry, Outcome};
 use crate::body::Body;
 use crate::chain::{self, Forward};
 use crate::completion::{Kept, Parked};
+use crate::compress::Wanted;
 use crate::config::{Destination, RouteTimeouts, Websocket};
 use crate::connection::websocket_key::{self, OwnKey};
 use crate::connection::{self, Busy, Context, Peer};
@@ -161,10 +162,18 @@ async fn live(
 
     entry.kept = (route.to_tell.as_ref()).map(|plugins| Kept::new(plugins, &worker.completions));
 
+    // What the client takes, before a plugin makes the upstream take something else.
+    let compression = (route.compress.as_ref())
+        .map(|config| Wanted::by(config, &exchange.request.method, &exchange.request.headers));
+
     let passed = pass(context, route, 0, exchange, body, upgradable, entry).await;
     let (mut exchange, mut response) = passed;
     if let Ok(response) = &mut response {
         trailers::settle(response, &exchange.request.extensions);
+    }
+
+    if let Some(wanted) = compression {
+        response = response.and_then(|response| compressed(&wanted, response));
     }
 
     // Who looks at the messages of a granted WebSocket.
@@ -184,6 +193,13 @@ async fn live(
     }
     entry.keep(exchange);
     response
+}
+
+fn compressed(wanted: &Wanted<'_>, response: Response<Body>) -> Result<Response<Body>, Failure> {
+    wanted.apply(response).map_err(|error| {
+        let reason = format!("a response cannot be compressed: {error}");
+        Failure::host(StatusCode::INTERNAL_SERVER_ERROR, reason)
+    })
 }
 
 /// The route that a request takes, if there is no doubt about it: a path that an upstream may read as that of another

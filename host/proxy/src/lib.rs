@@ -61,6 +61,8 @@ mod health;
 
 mod body;
 
+mod compress;
+
 mod trailers;
 
 mod reply;

@@ -20,7 +20,7 @@ use crate::body::Body;
 use crate::chain::Link;
 use crate::completion::{self, Completions, ToTell};
 use crate::config::{
-    self, Destination, Listener, PathPattern, Rewrite, RouteTimeouts, Server, Websocket,
+    self, Compress, Destination, Listener, PathPattern, Rewrite, RouteTimeouts, Server, Websocket,
 };
 use crate::generation::Generation;
 use crate::health;
@@ -71,6 +71,7 @@ pub(crate) struct WorkerRoute {
     split: Option<Split>,
     pub(crate) counts: Arc<RouteCounts>,
     pub(crate) timeouts: RouteTimeouts,
+    pub(crate) compress: Option<Compress>,
     pub(crate) websocket: Option<Websocket>,
     pub(crate) upgrades: Arc<UpgradeLimits>,
 }
@@ -402,6 +403,7 @@ fn routes(
                 &route.name,
             ),
             timeouts: route.timeouts,
+            compress: route.compress.clone(),
             websocket: route.websocket,
             upgrades: upgrades.clone(),
         }

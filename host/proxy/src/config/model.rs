@@ -14,7 +14,9 @@ use ipnet::IpNet;
 use witgate_runtime::{Isolation, Origin, WasiDirectory};
 
 use super::shape::Located;
-use super::{Authorities, Conditions, Contents, Location, PathPattern, Template, Upstream};
+use super::{
+    Authorities, Compress, Conditions, Contents, Location, PathPattern, Template, Upstream,
+};
 pub use crate::tls::Tls;
 
 /// A whole configuration file, without the parts that other crates own (`[chrome]`).
@@ -195,6 +197,8 @@ pub struct Route {
     pub plugin_locations: Vec<Location>,
     /// `upstream`, `component` or `reply`; [`Destination::Plugins`] when there is none and a plugin has to answer.
     pub destination: Destination,
+    /// `compress`: by default responses go out as they are.
+    pub compress: Option<Compress>,
     /// `websocket`: by default the bytes of a WebSocket are not looked at.
     pub websocket: Option<Websocket>,
     /// `timeouts`

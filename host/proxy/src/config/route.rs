@@ -7,6 +7,7 @@ use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{HeaderName, HeaderValue, StatusCode};
 
+use super::compress::compress;
 use super::http_shape::{
     header_conditions, host, method, path_pattern, prefix, query_conditions, reply_headers,
 };
@@ -71,6 +72,7 @@ pub(super) fn read(section: &mut Section<'_>, names: &Names, position: usize) ->
         );
     }
     let (plugins, plugin_locations) = plugins.unwrap_or_default().into_iter().unzip();
+    let compress = section.optional("compress", compress);
     let websocket = section.optional("websocket", table(read_websocket));
     let timeouts = section.default("timeouts", RouteTimeouts::default(), table(read_timeouts));
     let limits = section.default("limits", RouteLimits::default(), table(read_limits));
@@ -94,6 +96,7 @@ pub(super) fn read(section: &mut Section<'_>, names: &Names, position: usize) ->
             plugins,
             plugin_locations,
             destination: destination?,
+            compress,
             websocket,
             timeouts,
             limits,

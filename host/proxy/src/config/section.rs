@@ -11,6 +11,9 @@ use super::{Document, Location, Problem, Problems};
 pub struct Reader<'d> {
     document: &'d Document,
     problems: RefCell<Problems>,
+    /// The dotted path of every key that was asked for, without indices and names.
+    #[cfg(test)]
+    asked: RefCell<std::collections::BTreeSet<String>>,
 }
 
 impl<'d> Reader<'d> {
@@ -18,6 +21,8 @@ impl<'d> Reader<'d> {
         Self {
             document,
             problems: RefCell::new(document.problems.clone()),
+            #[cfg(test)]
+            asked: RefCell::default(),
         }
     }
 
@@ -31,6 +36,12 @@ impl<'d> Reader<'d> {
             path: String::new(),
             known: Vec::new(),
         }
+    }
+
+    /// Every key that was asked for, whether it is there or not.
+    #[cfg(test)]
+    pub(super) fn asked(&self) -> Vec<String> {
+        self.asked.borrow().iter().cloned().collect()
     }
 
     /// Adds a problem.
@@ -128,6 +139,8 @@ impl<'r> Section<'r> {
         if !self.known.iter().any(|known| known == key) {
             self.known.push(key.to_owned());
         }
+        #[cfg(test)]
+        self.reader.asked.borrow_mut().insert(join(&self.path, key));
         let entry = self.entries.iter().find(|entry| entry.key == key)?;
         Some(self.entry(entry))
     }
