@@ -28,7 +28,8 @@ const HARMLESS_ENDINGS: [&str; 4] = ["name", "file", "path", "header"];
 /// Tables whose keys are names that the operator chose.
 const TABLES_OF_NAMES: [&str; 3] = ["keyvalue", "plugin", "upstream"];
 
-/// The text, equally long, with each secret in it overwritten by asterisks; references and quotation marks stay.
+/// The text, equally long in bytes and in characters, with each secret in it overwritten; references and quotation marks
+/// stay.
 pub(super) fn overwritten(text: &str, root: &DeTable<'_>) -> String {
     let mut secrets = Vec::new();
     for (key, value) in root {
@@ -48,7 +49,7 @@ pub(super) fn overwritten(text: &str, root: &DeTable<'_>) -> String {
     for span in secrets {
         overwrite(&mut bytes, text, span);
     }
-    String::from_utf8(bytes).expect("whole characters were replaced by ASCII")
+    String::from_utf8(bytes).expect("whole characters were replaced by some as long")
 }
 
 /// The same for text that is no TOML and so has no keys to go by: on each line that seems to hold a secret, everything
@@ -67,7 +68,7 @@ pub(super) fn overwritten_by_line(text: &str) -> String {
                 '\n' | '\r' | '"' | '\'' | ' ' | ',' | '=' | '{' | '}' | '[' | ']' => {
                     shown.push(character)
                 }
-                _ => shown.extend(std::iter::repeat_n('*', character.len_utf8())),
+                _ => shown.push(mask(character)),
             }
         }
     }
@@ -119,11 +120,22 @@ fn overwrite(bytes: &mut [u8], text: &str, span: Range<usize>) {
             } => piece.range.end - 1 - default.len()..piece.range.end - 1,
             Kind::Environment { default: None, .. } | Kind::File(_) => continue,
         };
-        for byte in &mut bytes[inner_start + hidden.start..inner_start + hidden.end] {
-            if *byte != b'\n' && *byte != b'\r' {
-                *byte = b'*';
+        let start = inner_start + hidden.start;
+        for (at, character) in text[start..inner_start + hidden.end].char_indices() {
+            if character != '\n' && character != '\r' {
+                mask(character).encode_utf8(&mut bytes[start + at..]);
             }
         }
+    }
+}
+
+/// Takes as many bytes as what it hides, so that everything behind it keeps its place.
+fn mask(hidden: char) -> char {
+    match hidden.len_utf8() {
+        1 => '*',
+        2 => '·',
+        3 => '•',
+        _ => '🞶',
     }
 }
 
@@ -141,7 +153,7 @@ mod tests {
     fn a_secret_written_into_the_file_is_overwritten_and_its_name_is_not() {
         assert_eq!(
             shown("[plugin.a]\nconfig.tokens = [{ name = \"box\", value = \"gehéim\" }]"),
-            "[plugin.a]\nconfig.tokens = [{ name = \"box\", value = \"*******\" }]"
+            "[plugin.a]\nconfig.tokens = [{ name = \"box\", value = \"***·**\" }]"
         );
         assert_eq!(
             shown("[[route]]\nheaders = { Authorization = 'Bearer x' }"),
@@ -164,9 +176,17 @@ mod tests {
     }
 
     #[test]
+    fn what_stands_behind_a_secret_keeps_its_place_in_bytes_and_in_characters() {
+        let hidden = "token = \"*·•🞶\" x";
+        let text = "token = \"aäあ😀\" x";
+        assert_eq!(overwritten_by_line(text), "token = \"*·•🞶\" *");
+        assert_eq!(shown("token = \"aäあ😀\""), hidden[..hidden.len() - 2]);
+    }
+
+    #[test]
     fn lines_that_are_no_toml_are_overwritten_when_they_seem_to_hold_a_secret() {
         let text = "a = 'b\n{ name = \"x\", value = \"sé\" \ntoken = [\n# token \"x\"\n";
-        let expected = "a = 'b\n{ name = \"*\", ***** = \"***\" \ntoken = [\n# token \"x\"\n";
+        let expected = "a = 'b\n{ name = \"*\", ***** = \"*·\" \ntoken = [\n# token \"x\"\n";
         assert_eq!(overwritten_by_line(text), expected);
     }
 
