@@ -6,6 +6,7 @@ mod http1;
 mod http2;
 mod http2_head;
 mod http2_stall;
+mod linger;
 mod peek;
 mod secure;
 mod socket;
@@ -169,9 +170,10 @@ async fn drive(
         }
     });
     let mut stopping = false;
-    let mut clock = std::pin::pin!(tokio::time::sleep(
-        limits.header_timeout.min(limits.idle_timeout)
-    ));
+    // A client may stop to read at any time.
+    let most = limits.header_timeout.min(limits.idle_timeout);
+    let most = most.min(limits.body_timeout);
+    let mut clock = std::pin::pin!(tokio::time::sleep(most));
     let mut seldom = Seldom::default();
     loop {
         let event = poll_fn(|cx| {
@@ -213,10 +215,14 @@ async fn drive(
                     tracing::debug!("connection closed: no whole request head in time");
                     return;
                 }
+                Overdue::Reader => {
+                    tracing::debug!("connection closed: the client reads nothing");
+                    return;
+                }
             },
         };
         clock
             .as_mut()
-            .reset(tokio::time::Instant::now() + look_again);
+            .reset(tokio::time::Instant::now() + look_again.min(limits.body_timeout));
     }
 }

@@ -152,6 +152,15 @@ impl Framing {
         }
     }
 
+    /// The next byte begins a message: the client owes nothing of the one before.
+    pub(crate) fn is_between_messages(&self) -> bool {
+        match self.state {
+            State::Start { .. } => self.kept.is_empty(),
+            State::Asked { .. } => true,
+            _ => false,
+        }
+    }
+
     /// What was refused before.
     pub(crate) fn refused(&self) -> Option<Refusal> {
         match self.state {

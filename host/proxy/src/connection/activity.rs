@@ -18,6 +18,8 @@ pub(crate) struct Activity {
     open: AtomicUsize,
     /// Of HTTP/2: milliseconds since `base`, and one more, at which a head began that is not whole; 0 without one.
     partial_head: AtomicU64,
+    /// Milliseconds since `base`, and one more, at which the client began to read nothing; 0 while it reads.
+    write_blocked: AtomicU64,
     /// Where a request for another protocol stands.
     protocol: AtomicU8,
 }
@@ -56,6 +58,8 @@ pub(super) enum Overdue {
     Idle,
     /// A head that does not come to its end.
     Head,
+    /// A client that reads nothing of what it asked for.
+    Reader,
 }
 
 impl Activity {
@@ -65,6 +69,7 @@ impl Activity {
             state: AtomicU64::new(HEAD),
             open: AtomicUsize::new(0),
             partial_head: AtomicU64::new(0),
+            write_blocked: AtomicU64::new(0),
             protocol: AtomicU8::new(PROTOCOL_REFUSED),
         }
     }
@@ -111,10 +116,19 @@ impl Activity {
 
     /// Whether a head of HTTP/2 has begun and is not whole.
     pub(super) fn set_partial_head(&self, is_partial: bool) {
-        let was_partial = self.partial_head.load(Ordering::Relaxed) != 0;
-        if is_partial != was_partial {
-            let since = if is_partial { self.now() + 1 } else { 0 };
-            self.partial_head.store(since, Ordering::Relaxed);
+        self.set_since(&self.partial_head, is_partial);
+    }
+
+    /// Whether bytes wait that the client does not take.
+    pub(super) fn set_write_blocked(&self, is_blocked: bool) {
+        self.set_since(&self.write_blocked, is_blocked);
+    }
+
+    fn set_since(&self, since: &AtomicU64, is: bool) {
+        let was = since.load(Ordering::Relaxed) != 0;
+        if is != was {
+            let now = if is { self.now() + 1 } else { 0 };
+            since.store(now, Ordering::Relaxed);
         }
     }
 
@@ -151,6 +165,10 @@ impl Activity {
         let head = |since| left(since, limits.header_timeout).map_or(Overdue::Head, no);
         if let Some(since) = self.partial_head.load(Ordering::Relaxed).checked_sub(1) {
             return head(since);
+        }
+        if let Some(since) = self.write_blocked.load(Ordering::Relaxed).checked_sub(1) {
+            return left(since, limits.body_timeout)
+                .map_or(Overdue::Reader, |look_again| Overdue::No { look_again });
         }
         let idle = match stopping {
             true => limits.idle_timeout.min(limits.header_timeout),

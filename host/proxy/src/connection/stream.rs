@@ -3,7 +3,7 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::OwnedSemaphorePermit;
@@ -11,6 +11,7 @@ use tokio_rustls::server::TlsStream;
 
 use super::activity::Activity;
 use super::frames::Frames;
+use super::linger::Linger;
 use super::socket::Socket;
 use crate::framing::Framing;
 
@@ -91,6 +92,8 @@ pub(crate) struct Tracked {
     stream: Stream,
     activity: Arc<Activity>,
     protocol: Protocol,
+    /// Our end is closed.
+    linger: Option<Linger>,
     /// One of the listener's `limits.connections`, which an upgraded connection keeps.
     permit: OwnedSemaphorePermit,
 }
@@ -111,6 +114,7 @@ impl Tracked {
             stream,
             activity,
             protocol: Protocol::Http1(Framing::default()),
+            linger: None,
             permit,
         }
     }
@@ -124,6 +128,7 @@ impl Tracked {
             stream,
             activity,
             protocol: Protocol::Http2(Frames::new()),
+            linger: None,
             permit,
         }
     }
@@ -158,6 +163,7 @@ impl Tracked {
     }
 
     fn wrote(&mut self, written: &Poll<io::Result<usize>>) {
+        self.activity.set_write_blocked(written.is_pending());
         if let (Protocol::Http2(frames), Poll::Ready(Ok(bytes))) = (&mut self.protocol, written) {
             frames.wrote(*bytes);
         }
@@ -197,11 +203,23 @@ impl AsyncWrite for Tracked {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+        let flushed = Pin::new(&mut self.stream).poll_flush(cx);
+        self.activity.set_write_blocked(flushed.is_pending());
+        flushed
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+        let this = &mut *self;
+        if this.linger.is_none() {
+            ready!(Pin::new(&mut this.stream).poll_shutdown(cx))?;
+        }
+        match &mut this.protocol {
+            Protocol::Http1(framing) => {
+                let linger = this.linger.get_or_insert_with(Linger::new);
+                linger.poll(&mut this.stream, framing, cx)
+            }
+            Protocol::Http2(_) => Poll::Ready(Ok(())),
+        }
     }
 
     fn poll_write_vectored(
