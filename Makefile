@@ -1,12 +1,12 @@
 # Everything a newcomer needs. Each target sets up what it needs itself.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench soak fmt lint doc
+.PHONY: help demo test bench soak soak-reload fuzz fmt lint doc
 
 CARGO ?= cargo
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: ## run a persistent Chromium behind witgate and say how to use it
 	scripts/setup.sh demo
@@ -28,6 +28,13 @@ soak: ## twenty clients for five minutes while Chromium, witgate and clients are
 	scripts/setup.sh test
 	$(CARGO) build --locked --workspace --bins --tests
 	WITGATE_SOAK_SECONDS=300 WITGATE_SOAK_CLIENTS=20 $(CARGO) test --locked --workspace --test soak -- --nocapture
+
+soak-reload: ## a million requests while the configuration changes every few seconds; SOAK_REQUESTS=10000 for fewer
+	$(CARGO) build --locked --workspace --bins --tests
+	WITGATE_SOAK_REQUESTS=$(or $(SOAK_REQUESTS),1000000) $(CARGO) test --locked --workspace --test reload_soak -- --ignored --nocapture
+
+fuzz: ## look for bytes that break a reader, a minute for each; FUZZ=paths for one, FUZZ_SECONDS=600 for longer
+	CARGO="$(CARGO)" scripts/fuzz.sh $(FUZZ)
 
 fmt: ## format the code
 	$(CARGO) fmt --all

@@ -83,6 +83,8 @@ mod model;
 
 #[cfg(test)]
 mod corpus;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzed;
 #[cfg(test)]
 mod reference;
 #[cfg(test)]

@@ -11,6 +11,9 @@ use std::fmt;
 
 use memchr::memchr;
 
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzed;
+
 /// How much is kept of a line whose end has not come. The fields that matter here are shorter; of a longer line only its
 /// beginning is looked at.
 const KEPT: usize = 256;

@@ -83,6 +83,9 @@ mod metrics;
 
 mod admin;
 
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
+
 pub use admin::{Admin, Answer, Check, Operate, ReloadReport, Status};
 pub use generation::{Builtins, Generation};
 pub use imports::{Import, Need, PluginReport, Standing, need};

@@ -29,6 +29,8 @@ use link::{Link, Other};
 mod compose;
 mod follow;
 mod frame;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzed;
 mod inspect;
 mod join;
 mod link;

@@ -1,9 +1,6 @@
 //! Whatever is done to a configuration, reading it ends in a value or a report, and never in a panic.
 
-use std::ffi::OsString;
-use std::path::Path;
-
-use super::{Config, Document, Problems};
+use super::fuzzed::{read, survives};
 
 const VALID: &str = r#"
 [server]
@@ -38,37 +35,6 @@ component = "builtin:bearer-auth"
 grant.files = [{ path = ".", as = "/s" }]
 config.tokens = [{ name = "box", value = "${env:WITGATE_TEST_SECRET}" }]
 "#;
-
-const SECRET: &str = "correct-horse";
-
-fn read(text: &str) -> Result<(Config, Problems), Problems> {
-    let environment = |_: &str| Some(OsString::from(SECRET));
-    let document = Document::parse_with(Path::new("a.toml"), text, &environment)?;
-    let reader = document.reader();
-    let mut root = reader.root();
-    let config = Config::read(&mut root);
-    root.finish();
-    reader.finish(config)
-}
-
-/// Reads the text, renders the report and looks for the secret in it; gives whether the text was valid.
-fn survives(text: &str) -> bool {
-    let (valid, problems) = match read(text) {
-        Ok((config, warnings)) => {
-            // Elsewhere a variable holds an address or a name, which is no secret.
-            assert!(!format!("{:?}", config.plugins).contains(SECRET));
-            (true, warnings)
-        }
-        Err(problems) => {
-            assert!(problems.has_errors(), "a refusal without a reason:\n{text}");
-            (false, problems)
-        }
-    };
-    for color in [false, true] {
-        assert!(!problems.render(color).contains(SECRET), "{problems}");
-    }
-    valid
-}
 
 #[test]
 fn a_configuration_cut_off_anywhere_is_read_or_reported() {
