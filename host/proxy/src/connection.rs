@@ -8,6 +8,7 @@ mod http2_head;
 mod http2_stall;
 mod linger;
 mod peek;
+mod proxy_protocol;
 mod secure;
 mod socket;
 mod stream;
@@ -77,6 +78,8 @@ pub(crate) struct Context {
     pub(crate) limits: ListenerLimits,
     pub(crate) protocols: Protocols,
     tls: Option<Tls>,
+    /// A load balancer says first whom it speaks for.
+    proxy_protocol: bool,
 }
 
 impl Context {
@@ -88,6 +91,7 @@ impl Context {
             limits: config.limits.clone(),
             protocols: config.protocols,
             tls: config.tls.clone(),
+            proxy_protocol: config.proxy_protocol,
             worker,
         }
     }
@@ -123,11 +127,12 @@ pub(crate) async fn serve(
         peer: Rc::new(Peer::new(address)),
         permit,
     };
-    let (protocols, has_tls) = {
+    let (protocols, is_plain) = {
         let context = served.listener.context();
-        (context.protocols, context.tls.is_some())
+        let is_plain = context.tls.is_none() && !context.proxy_protocol;
+        (context.protocols, is_plain)
     };
-    let plain_http1 = !has_tls && !protocols.http2;
+    let plain_http1 = is_plain && !protocols.http2;
     // What takes more is in a box, so that a plain connection of HTTP/1 has no room for it.
     let begun = match plain_http1 {
         true => Some((Stream::Plain(socket), false)),

@@ -34,6 +34,7 @@ pub(super) struct Declared {
 pub(super) fn read(section: &mut Section<'_>) -> Option<Declared> {
     let name = section.required("name", "\"main\"", located(name));
     let bind = section.required("bind", "\"0.0.0.0:8080\"", located(socket_address));
+    let proxy_protocol = section.optional("proxy-protocol", word(&[("require", true)]));
     let has_tls = section.has("tls");
     let protocols = section
         .optional("protocols", protocols)
@@ -55,6 +56,7 @@ pub(super) fn read(section: &mut Section<'_>) -> Option<Declared> {
         name: name.value.as_str().into(),
         bind: bind.value,
         protocols,
+        proxy_protocol: proxy_protocol.unwrap_or(false),
         tls,
         limits,
         bind_location: bind.location,

@@ -136,6 +136,9 @@ pub struct Listener {
     pub bind: SocketAddr,
     /// `protocols`: what clients may speak. Default `["http/1.1"]`, with `tls` both.
     pub protocols: Protocols,
+    /// `proxy-protocol = "require"`: connections come from load balancers among [`Server::trusted_proxies`] and begin by
+    /// saying whom they are from. Default: they do not.
+    pub proxy_protocol: bool,
     /// `tls`: none by default.
     pub tls: Option<Tls>,
     /// `limits`

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::model::{Config, KeyValueStore, Listener};
+use super::model::{Config, KeyValueStore, Listener, Server};
 use super::route::Names;
 use super::shape::{Located, named, table, tables};
 use super::{Contents, Document, Item, Problem, Problems, Section};
@@ -65,7 +65,7 @@ impl Config {
             upstreams: upstreams.iter().map(|(name, _)| name.clone()).collect(),
             plugins: plugins.iter().map(|(name, _)| name.clone()).collect(),
         };
-        check_listeners(root, &declared);
+        check_listeners(root, &server, &declared);
         keyvalue::check(reader, &stores, &plugins);
         let routes = read_routes(root, &names);
         if reader.has_errors() {
@@ -130,7 +130,7 @@ fn listener_names(declared: &[listener::Declared]) -> Option<Vec<String>> {
     declared.iter().map(name).collect()
 }
 
-fn check_listeners(root: &Section<'_>, declared: &[listener::Declared]) {
+fn check_listeners(root: &Section<'_>, server: &Server, declared: &[listener::Declared]) {
     let names = declared
         .iter()
         .filter_map(|declared| declared.name.as_ref());
@@ -139,6 +139,15 @@ fn check_listeners(root: &Section<'_>, declared: &[listener::Declared]) {
         .iter()
         .filter_map(|declared| declared.listener.as_ref())
         .collect();
+    for (index, listener) in listeners.iter().enumerate() {
+        if listener.proxy_protocol && server.trusted_proxies.is_empty() {
+            let key = format!("listener.{index}.proxy-protocol");
+            let message = "nobody is believed who says whom a connection is from";
+            let problem = Problem::error(listener.bind_location.clone(), key, message);
+            let help = "name the load balancers: `[server] trusted-proxies = [\"10.0.0.0/8\"]`";
+            root.reader().report(problem.with_help(help));
+        }
+    }
     for (index, later) in listeners.iter().enumerate() {
         let same = |earlier: &&&Listener| earlier.bind == later.bind && later.bind.port() != 0;
         if let Some(earlier) = listeners[..index].iter().find(same) {

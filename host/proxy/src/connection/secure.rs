@@ -1,4 +1,4 @@
-//! What comes before HTTP on a connection: TLS, and which version of HTTP it is.
+//! What comes before HTTP on a connection: whom it is from, TLS, and which version of HTTP it is.
 
 use std::io;
 use std::rc::Rc;
@@ -9,7 +9,7 @@ use tokio::time::timeout;
 
 use super::socket::Socket;
 use super::stream::Stream;
-use super::{Peer, Served, frames, peek};
+use super::{Context, Peer, Served, frames, peek, proxy_protocol};
 use crate::config::Protocols;
 use crate::tls::{Secured, Tls};
 
@@ -29,12 +29,17 @@ const MOST_DISCARDED: usize = 64 << 10;
 pub(super) async fn begin(
     served: &mut Served,
     protocols: Protocols,
-    socket: Socket,
+    mut socket: Socket,
 ) -> Option<(Stream, bool)> {
     let context = served.listener.context();
     let limit = context.limits.header_timeout;
     let mut stop = served.listener.end_requested();
+    let mut is_introduced = !context.proxy_protocol;
     let beginning = async {
+        if context.proxy_protocol {
+            introduce(&context, &mut socket, &mut served.peer).await?;
+            is_introduced = true;
+        }
         match &context.tls {
             Some(tls) => secured(tls, protocols, socket, &mut served.peer).await,
             None => plain(protocols, socket).await,
@@ -50,7 +55,7 @@ pub(super) async fn begin(
         Err(_) => format!("nothing whole came within {limit:?} (`limits.header-timeout`)"),
     };
     let (listener, client) = (&*context.name, served.peer.address);
-    match context.tls.is_some() {
+    match context.tls.is_some() && is_introduced {
         true => {
             context.worker.handshake_failed(context.listener);
             tracing::debug!(listener, %client, why, "a TLS handshake failed");
@@ -58,6 +63,21 @@ pub(super) async fn begin(
         false => tracing::debug!(listener, %client, why, "connection ended"),
     }
     None
+}
+
+/// Takes the client for whom the load balancer says that it is.
+async fn introduce(context: &Context, socket: &mut Socket, peer: &mut Rc<Peer>) -> io::Result<()> {
+    let balancer = peer.address.ip().to_canonical();
+    let trusted = &context.worker.server().trusted_proxies;
+    if !trusted.iter().any(|net| net.contains(&balancer)) {
+        return Err(io::Error::other(
+            "it is none of `trusted-proxies`, who alone may speak the PROXY protocol",
+        ));
+    }
+    if let Some(client) = proxy_protocol::read(socket).await? {
+        *peer = Rc::new(Peer::new(client));
+    }
+    Ok(())
 }
 
 async fn secured(
