@@ -9,6 +9,7 @@ use std::{env, fs};
 use rustix::process::Signal;
 use witgate_build::Build;
 use witgate_tests::http::exchange;
+use witgate_tests::process::Ended;
 use witgate_tests::witgate::{LogLine, Setup};
 use witgate_tests::{Upstream, Witgate};
 
@@ -83,6 +84,48 @@ fn without_a_grant_there_are_clocks_and_nothing_else() {
     assert_eq!(connected, "error: PermissionDenied");
     assert_eq!(order(&witgate, "time", ""), "it passes");
     assert_eq!(witgate.get("main", "/").text(), "passed");
+}
+
+/// The second test is to fail, so that the report shows what was drawn.
+const OF_TIME: &str = r#"
+[[test]]
+name = "time stands still until the test moves it"
+[[test.exchange]]
+request.headers = { x-do = "clock" }
+expect.reply.body = "0 Some(1767225600000)"
+[[test.exchange]]
+after = "90s"
+request.headers = { x-do = "clock" }
+expect.reply.body = "90000 Some(1767225690000)"
+
+[[test]]
+name = "a seed"
+request.headers = { x-do = "seed" }
+expect.reply.body = "not drawn"
+"#;
+
+#[test]
+fn under_test_the_clocks_stand_still_and_what_is_random_is_the_same_each_time() {
+    let setup = Setup::new()
+        .file("guest.wasm", component())
+        .file("time.test.toml", OF_TIME);
+    let test = || {
+        setup.run_to_end(&[
+            "plugin",
+            "test",
+            "time.test.toml",
+            "--component",
+            "guest.wasm",
+        ])
+    };
+
+    let (first, second) = (test(), test());
+
+    let passed = "pass  time stands still until the test moves it";
+    assert!(first.stdout.contains(passed), "{}", first.output());
+    assert!(first.stdout.contains("- not drawn"), "{}", first.output());
+    let seed = |ended: &Ended| ended.stdout.split("FAIL").nth(1).map(str::to_owned);
+    assert_eq!(seed(&first), seed(&second));
 }
 
 #[test]

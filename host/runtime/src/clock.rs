@@ -2,9 +2,10 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use wasmtime::Result;
+use wasmtime_wasi::{HostMonotonicClock, HostWallClock, WasiCtxBuilder};
 
 use crate::bindings::clock;
 use crate::instance::State;
@@ -12,7 +13,10 @@ use crate::instance::State;
 /// Where all guests of the process count from, so that what they compare was measured from one moment.
 static START: LazyLock<Instant> = LazyLock::new(Instant::now);
 
-/// What a plugin's instances see of time: the system's monotonic clock, or one that a test moves.
+/// What a standing clock shows before it is moved: 2026-01-01T00:00:00Z, in milliseconds since 1970.
+const STANDING_SINCE: u64 = 1_767_225_600_000;
+
+/// What a plugin's instances see of time: the system's clocks, or one that a test moves.
 #[derive(Debug, Clone, Default)]
 pub struct Clock(Source);
 
@@ -43,6 +47,45 @@ impl Clock {
             Source::Standing(now) => now.load(Ordering::Relaxed),
         }
     }
+
+    /// Milliseconds since 1970. 0 on a machine that lives before that.
+    fn unix(&self) -> u64 {
+        match &self.0 {
+            Source::System => SystemTime::UNIX_EPOCH.elapsed().map_or(0, milliseconds),
+            Source::Standing(_) => STANDING_SINCE.saturating_add(self.now()),
+        }
+    }
+
+    /// Makes a standing clock that of WASI as well, which has the system's otherwise.
+    pub(crate) fn lend(&self, context: &mut WasiCtxBuilder) {
+        if let Source::Standing(_) = &self.0 {
+            context.wall_clock(OfWasi(self.clone()));
+            context.monotonic_clock(OfWasi(self.clone()));
+        }
+    }
+}
+
+/// A standing clock in the words of WASI.
+struct OfWasi(Clock);
+
+impl HostWallClock for OfWasi {
+    fn resolution(&self) -> Duration {
+        Duration::from_millis(1)
+    }
+
+    fn now(&self) -> Duration {
+        Duration::from_millis(self.0.unix())
+    }
+}
+
+impl HostMonotonicClock for OfWasi {
+    fn resolution(&self) -> u64 {
+        1_000_000
+    }
+
+    fn now(&self) -> u64 {
+        self.0.now().saturating_mul(1_000_000)
+    }
 }
 
 /// Saturates after half a billion years.
@@ -53,6 +96,10 @@ fn milliseconds(time: Duration) -> u64 {
 impl clock::Host for State {
     fn milliseconds(&mut self) -> Result<u64> {
         Ok(self.clock.now())
+    }
+
+    fn unix_milliseconds(&mut self) -> Result<u64> {
+        Ok(self.clock.unix())
     }
 }
 
@@ -81,5 +128,6 @@ mod tests {
         assert_eq!(clock.now(), 0);
         other.advance(Duration::from_micros(1_999));
         assert_eq!(clock.now(), 1);
+        assert_eq!(clock.unix(), STANDING_SINCE + 1);
     }
 }

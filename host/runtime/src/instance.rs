@@ -474,12 +474,15 @@ impl State {
         let wasi_grant = plugin.wasi().clone();
         let log = LogShare::new(limits.log_lines);
         let wasi = match plugin.component().wasi {
-            true => Some(wasi_grant.context(|stream| LogStream {
-                plugin: plugin.name().clone(),
-                stream,
-                log: log.clone(),
-                exchange: None,
-            })?),
+            true => {
+                let log = |stream| LogStream {
+                    plugin: plugin.name().clone(),
+                    stream,
+                    log: log.clone(),
+                    exchange: None,
+                };
+                Some(wasi_grant.context(log, |context| plugin.fake(context))?)
+            }
             false => None,
         };
         Ok(Self {

@@ -4,6 +4,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use wasmtime_wasi::WasiCtxBuilder;
+
 use crate::clock::Clock;
 use crate::component::{Component, Hooks};
 use crate::counts::PluginCounts;
@@ -14,7 +16,7 @@ use crate::keyvalue::KeyValueGrant;
 use crate::log_budget::LogBudget;
 use crate::metrics::MetricsGrant;
 use crate::secrets::Secrets;
-use crate::wasi::WasiGrant;
+use crate::wasi::{FixedRandom, WasiGrant};
 
 /// What one plugin may use up.
 #[derive(Debug, Clone, Copy)]
@@ -86,6 +88,7 @@ pub struct Plugin {
     limits: Limits,
     isolation: Isolation,
     clock: Clock,
+    random: Option<FixedRandom>,
     http: Option<HttpGrant>,
     wasi: Arc<WasiGrant>,
     keyvalue: Option<KeyValueGrant>,
@@ -158,6 +161,7 @@ impl Plugin {
             limits,
             isolation: Isolation::default(),
             clock: Clock::default(),
+            random: None,
             http: None,
             wasi: Arc::default(),
             keyvalue: None,
@@ -185,6 +189,22 @@ impl Plugin {
     pub fn with_clock(mut self, clock: Clock) -> Self {
         self.clock = clock;
         self
+    }
+
+    /// Gives what its instances import of `wasi:random` these bytes, over and over, in place of random ones. For tests; no
+    /// bytes at all change nothing.
+    #[must_use]
+    pub fn with_fixed_random(mut self, bytes: &[u8]) -> Self {
+        self.random = FixedRandom::new(bytes);
+        self
+    }
+
+    /// Puts what a test moves and chooses in place of the system's clocks and random numbers.
+    pub(crate) fn fake(&self, context: &mut WasiCtxBuilder) {
+        self.clock.lend(context);
+        if let Some(random) = &self.random {
+            random.lend(context);
+        }
     }
 
     /// The clock that its instances read.

@@ -7,7 +7,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 use wasmtime::component::ResourceTable;
-use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxBuilder};
+use wasmtime_wasi::{Deterministic, FsPerms, WasiCtx, WasiCtxBuilder};
 use wasmtime_wasi_config::WasiConfigVariables;
 
 use crate::stdio::LogStream;
@@ -56,10 +56,12 @@ impl WasiGrant {
         &self.variables
     }
 
-    /// The context of one instance, whose output goes where `log` says by the stream's name.
+    /// The context of one instance, whose output goes where `log` says by the stream's name. `fake` may put others in
+    /// place of the clocks and random numbers.
     pub(crate) fn context(
         &self,
         log: impl Fn(&'static str) -> LogStream,
+        fake: impl FnOnce(&mut WasiCtxBuilder),
     ) -> Result<WasiCtx, String> {
         let mut context = WasiCtxBuilder::new();
         context.stdout(log("stdout")).stderr(log("stderr"));
@@ -77,7 +79,25 @@ impl WasiGrant {
                 )
             })?;
         }
+        fake(&mut context);
         Ok(context.build())
+    }
+}
+
+/// Random numbers that are the same in every run, for tests.
+#[derive(Debug, Clone)]
+pub(crate) struct FixedRandom(Vec<u8>);
+
+impl FixedRandom {
+    /// `None` without any byte to repeat.
+    pub(crate) fn new(bytes: &[u8]) -> Option<Self> {
+        (!bytes.is_empty()).then(|| Self(bytes.to_vec()))
+    }
+
+    pub(crate) fn lend(&self, context: &mut WasiCtxBuilder) {
+        context.secure_random(Deterministic::new(self.0.clone()));
+        context.insecure_random(Deterministic::new(self.0.clone()));
+        context.insecure_random_seed(0);
     }
 }
 

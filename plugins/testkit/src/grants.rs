@@ -94,6 +94,8 @@ pub(crate) struct Grants {
     /// Series.
     pub(crate) series: usize,
     pub(crate) secrets: Secrets,
+    /// `None`: the usual bytes.
+    pub(crate) random: Option<Vec<u8>>,
 }
 
 impl Grants {
@@ -113,6 +115,11 @@ impl Grants {
                 series: self.series,
             });
         }
+        plugin = match &self.random {
+            Some(bytes) => plugin.with_fixed_random(bytes),
+            // As many as a prime number: draws of the usual lengths do not come to the same place soon.
+            None => plugin.with_fixed_random(&(1..=251).collect::<Vec<u8>>()),
+        };
         plugin.with_secrets(self.secrets.clone())
     }
 }

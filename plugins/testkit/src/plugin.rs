@@ -191,7 +191,8 @@ impl Plugin {
         exchange.lend_to(|lent| self.stage.run(self.worker.on_complete(lent, summary)))
     }
 
-    /// Lets time pass for the plugin. Without this its clock stands still.
+    /// Lets time pass for the plugin. Without this its clocks stand still, those of WASI as well; the time of day then is
+    /// 2026-01-01T00:00:00Z.
     pub fn advance(&self, by: Duration) {
         self.worker.plugin().clock().advance(by);
     }

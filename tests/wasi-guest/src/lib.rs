@@ -2,6 +2,7 @@
 //! exchange pass.
 
 use std::fs::{self, File};
+use std::hash::{BuildHasher as _, RandomState};
 use std::io;
 use std::net::TcpStream;
 use std::time::{Instant, SystemTime};
@@ -23,13 +24,17 @@ mod bindings {
 }
 
 /// The plugin.
-pub struct Wasi;
+pub struct Wasi {
+    started: Instant,
+}
 
 impl Plugin for Wasi {
     type Config = NoConfig;
 
     fn new(_: NoConfig) -> Result<Self, ConfigErrors> {
-        Ok(Self)
+        Ok(Self {
+            started: Instant::now(),
+        })
     }
 }
 
@@ -73,6 +78,19 @@ fn time() -> String {
     }
 }
 
+/// What a test sees that has a clock of its own.
+fn now(since: Instant) -> String {
+    let wall = SystemTime::UNIX_EPOCH
+        .elapsed()
+        .map(|time| time.as_millis());
+    format!("{} {:?}", since.elapsed().as_millis(), wall.ok())
+}
+
+/// The seed of a map that nobody can foresee, unless a test chose it.
+fn seed() -> String {
+    format!("{:016x}", RandomState::new().hash_one(7))
+}
+
 fn configured(key: &str) -> String {
     match store::get(key) {
         Ok(Some(value)) => value,
@@ -109,6 +127,7 @@ fn done(what: &str, on: &str, with: &str) -> String {
         "leak" => outcome(leak(on), |text| text),
         "connect" => outcome(TcpStream::connect(on), |_| "connected".into()),
         "time" => time(),
+        "seed" => seed(),
         other => format!("{other} is not known"),
     }
 }
@@ -119,7 +138,10 @@ impl RequestHook for Wasi {
             return Ok(RequestVerdict::Next);
         };
         let argument = |name| order(request, name).unwrap_or_default();
-        let text = done(&what, &argument("x-on"), &argument("x-with"));
+        let text = match what.as_str() {
+            "clock" => now(self.started),
+            what => done(what, &argument("x-on"), &argument("x-with")),
+        };
         Ok(RequestVerdict::Answer(Reply::new(200).text(text)))
     }
 }

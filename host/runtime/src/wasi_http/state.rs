@@ -39,12 +39,13 @@ impl State {
         let limits = plugin.limits();
         let wasi = plugin.wasi().clone();
         let log = LogShare::new(limits.log_lines);
-        let context = wasi.context(|stream| LogStream {
+        let log = |stream| LogStream {
             plugin: plugin.name().clone(),
             stream,
             log: log.clone(),
             exchange: Some((about.route.clone(), about.id.clone())),
-        })?;
+        };
+        let context = wasi.context(log, |_| {})?;
         Ok(Self {
             memory: MemoryLimit::new(limits.memory),
             grant: wasi,
