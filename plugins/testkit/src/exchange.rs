@@ -76,6 +76,15 @@ impl Exchange {
         self
     }
 
+    /// The address of the client, which is the peer as well.
+    #[must_use]
+    pub fn client(mut self, address: IpAddr) -> Self {
+        let facts = &mut self.inner_mut().facts;
+        facts.client = address;
+        facts.peer.set_ip(address);
+        self
+    }
+
     /// The scheme that the client used.
     #[must_use]
     pub fn scheme(mut self, scheme: Scheme) -> Self {

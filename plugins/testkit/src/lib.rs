@@ -24,6 +24,7 @@
 //! request that the plugin sends is answered by the test ([`Component::answering`]).
 
 mod body;
+#[cfg(feature = "proptest")]
 mod chunks;
 mod component;
 mod diff;
@@ -37,6 +38,7 @@ mod plugin;
 mod verdict;
 
 pub use body::Body;
+#[cfg(feature = "proptest")]
 pub use chunks::{Cuts, assert_chunks_do_not_matter};
 pub use component::{Component, NotStarted};
 pub use diff::{Head, diff};

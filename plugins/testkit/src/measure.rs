@@ -1,8 +1,8 @@
 use std::time::{Duration, Instant};
 
-use witgate_runtime::{Exchange as Inner, PluginFailure};
+use witgate_runtime::{Direction, Exchange as Inner, Message, PluginFailure, Summary};
 
-use crate::{Exchange, Plugin};
+use crate::{Exchange, Messages, Plugin};
 
 /// Calls of which the time is taken together: reading a clock costs as much as a small hook.
 const BATCH: u32 = 64;
@@ -46,6 +46,51 @@ impl Plugin {
             drop(exchange);
             verdict.map(drop)
         })
+    }
+
+    /// As [`time_requests`](Self::time_requests), of the completion hook.
+    ///
+    /// # Errors
+    ///
+    /// When the plugin fails.
+    pub fn time_completions(
+        &self,
+        batches: u32,
+        make: impl Fn() -> Exchange,
+        summary: &Summary,
+    ) -> Result<Vec<Duration>, PluginFailure> {
+        let worker = self.worker();
+        self.time(batches, make, async |exchange| {
+            let (exchange, told) = worker.on_complete(exchange, summary).await;
+            drop(exchange);
+            told
+        })
+    }
+
+    /// How long one message of a WebSocket takes, in each of so many batches: the mean of 64 times the same one.
+    ///
+    /// # Errors
+    ///
+    /// When the plugin fails.
+    pub fn time_messages(
+        &self,
+        batches: u32,
+        messages: &Messages,
+        direction: Direction,
+        message: &Message,
+    ) -> Result<Vec<Duration>, PluginFailure> {
+        let mut times = Vec::new();
+        for _ in 0..batches {
+            let batch = async {
+                let begun = Instant::now();
+                for _ in 0..BATCH {
+                    messages.pass(direction, message).await?;
+                }
+                Ok(begun.elapsed() / BATCH)
+            };
+            times.push(self.stage().run(batch)?);
+        }
+        Ok(times)
     }
 
     /// Bytes of the linear memories of one configured instance.

@@ -50,8 +50,15 @@ impl Messages {
         direction: Direction,
         message: Message,
     ) -> Result<MessageVerdict, PluginFailure> {
-        self.stage
-            .run(self.stream.on_message(direction, &message, false))
+        self.stage.run(self.pass(direction, &message))
+    }
+
+    pub(crate) async fn pass(
+        &self,
+        direction: Direction,
+        message: &Message,
+    ) -> Result<MessageVerdict, PluginFailure> {
+        self.stream.on_message(direction, message, false).await
     }
 }
 

@@ -26,7 +26,7 @@ pub(crate) enum Plugin {
     /// has `#[test]` functions has these run by cargo as well.
     #[command(after_help = TEST_HELP)]
     Test(Test),
-    /// Say what a component is: its contract, hooks, imports and the grants they need, schema, size, digest
+    /// Say what a component is: its contract, hooks, imports and the grants they need, size, digest, schema
     #[command(
         after_help = "Exit codes: 0 it is a plugin of this witgate's contract, 1 it is not, 2 the command line is wrong."
     )]
@@ -147,9 +147,12 @@ pub(crate) struct Inspect {
     /// The component: a file or `builtin:NAME`
     #[arg(value_name = "FILE")]
     pub(crate) component: String,
-    /// Print JSON
+    /// Print JSON, with the schema
     #[arg(long)]
     pub(crate) json: bool,
+    /// Print the JSON Schema of its configuration and nothing else
+    #[arg(long, conflicts_with = "json")]
+    pub(crate) schema: bool,
 }
 
 #[derive(Debug, Group)]

@@ -6,7 +6,7 @@ use std::{fs, io};
 
 use serde::{Deserialize, Serialize};
 use witgate_runtime::{PluginFailure, Runtime};
-use witgate_testkit::{Component, Exchange, Plugin};
+use witgate_testkit::{Component, Direction, End, Exchange, Message, Messages, Plugin, Summary};
 
 use super::args::Bench;
 use super::project::Project;
@@ -32,6 +32,11 @@ struct Costs {
     request_fuel: Option<u64>,
     response_ns: Option<f64>,
     response_fuel: Option<u64>,
+    /// Of a message of a WebSocket that the plugin looks at.
+    message_ns: Option<f64>,
+    message_fuel: Option<u64>,
+    completion_ns: Option<f64>,
+    completion_fuel: Option<u64>,
     /// To compile the component, as a start without a code cache does.
     compile_ms: f64,
     /// To make and configure an instance.
@@ -120,7 +125,25 @@ fn measure(bytes: &[u8], config: &str) -> Result<Costs, Ended> {
         let call = |exchange: &mut Exchange| counted.try_on_response(exchange).map(drop);
         response = Some(hook(time, &counted, call, make())?);
     }
+    let on_message = match hooks.message {
+        true => message(&plugin, &counted)?,
+        false => None,
+    };
+    let completion = match hooks.completion {
+        true => {
+            let make = || self::request().response(200, &[("content-type", "text/html")]);
+            let summary = summary();
+            let time = |batches| plugin.time_completions(batches, make, &summary);
+            let call = |exchange: &mut Exchange| counted.try_on_complete(exchange, &summary);
+            Some(hook(time, &counted, call, make())?)
+        }
+        false => None,
+    };
     Ok(Costs {
+        message_ns: on_message.map(|(ns, _)| ns),
+        message_fuel: on_message.map(|(_, fuel)| fuel),
+        completion_ns: completion.map(|(ns, _)| ns),
+        completion_fuel: completion.map(|(_, fuel)| fuel),
         request_ns: request.map(|(ns, _)| ns),
         request_fuel: request.map(|(_, fuel)| fuel),
         response_ns: response.map(|(ns, _)| ns),
@@ -159,6 +182,46 @@ fn hook(
     measured().map_err(Ended::because)
 }
 
+/// Of one message; `None` for a plugin that looks at none.
+fn message(plugin: &Plugin, counted: &Plugin) -> Result<Option<(f64, u64)>, Ended> {
+    let open = |plugin: &Plugin| {
+        let mut exchange = request()
+            .upgrade("websocket")
+            .response(101, &[("upgrade", "websocket")]);
+        plugin.try_on_upgrade(&mut exchange)
+    };
+    // Two instances: the one that counts is slower.
+    let timed = open(plugin).map_err(Ended::because)?;
+    let counting = open(counted).map_err(Ended::because)?;
+    let (Some(timed), Some(counting)) = (timed, counting) else {
+        return Ok(None);
+    };
+    let directions = [Direction::ToUpstream, Direction::ToClient];
+    let wanted = |direction: &Direction| Messages::wants(&timed, *direction, false);
+    let Some(direction) = directions.into_iter().find(wanted) else {
+        return Ok(None);
+    };
+    let text = r#"{"id":1,"method":"Page.navigate","params":{"url":"https://www.example.com/"}}"#;
+    let message = Message::Text(text.into());
+    let time = |batches| plugin.time_messages(batches, &timed, direction, &message);
+    let call = |_: &mut Exchange| counting.try_send(direction, message.clone()).map(drop);
+    hook(time, counted, call, request()).map(Some)
+}
+
+/// An exchange that went well.
+fn summary() -> Summary {
+    Summary {
+        end: End::Complete,
+        status: Some(http::StatusCode::OK),
+        received: 0,
+        sent: 20_000,
+        duration: Duration::from_millis(12),
+        upstream_time: Some(Duration::from_millis(10)),
+        upstream: Some("192.0.2.1:80".into()),
+        answered_by: None,
+    }
+}
+
 /// What a browser sends.
 fn request() -> Exchange {
     Exchange::get("/index.html?page=2")
@@ -181,7 +244,7 @@ fn median(mut times: Vec<Duration>) -> Duration {
 type Row = (&'static str, &'static str, fn(&Costs) -> Option<f64>);
 
 fn table(costs: &Costs, baseline: Option<&Costs>) -> String {
-    let rows: [Row; 9] = [
+    let rows: [Row; 13] = [
         ("on-request", "ns", |costs| costs.request_ns),
         ("on-request", "fuel", |costs| {
             costs.request_fuel.map(|fuel| fuel as f64)
@@ -189,6 +252,14 @@ fn table(costs: &Costs, baseline: Option<&Costs>) -> String {
         ("on-response", "ns", |costs| costs.response_ns),
         ("on-response", "fuel", |costs| {
             costs.response_fuel.map(|fuel| fuel as f64)
+        }),
+        ("on-message", "ns", |costs| costs.message_ns),
+        ("on-message", "fuel", |costs| {
+            costs.message_fuel.map(|fuel| fuel as f64)
+        }),
+        ("on-complete", "ns", |costs| costs.completion_ns),
+        ("on-complete", "fuel", |costs| {
+            costs.completion_fuel.map(|fuel| fuel as f64)
         }),
         ("start of an instance", "µs", |costs| Some(costs.start_us)),
         ("start of an instance", "fuel", |costs| {

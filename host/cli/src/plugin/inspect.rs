@@ -40,9 +40,16 @@ pub(crate) fn inspect(args: &Inspect) -> Result<(), Ended> {
         bytes: bytes.len(),
         sha256: digest.iter().map(|byte| format!("{byte:02x}")).collect(),
     };
-    match args.json {
-        true => println!("{:#}", found.json()),
-        false => print!("{}", found.text().map_err(Ended::because)?),
+    match (&found.schema, args) {
+        (Some(schema), Inspect { schema: true, .. }) => println!("{schema:#}"),
+        (None, Inspect { schema: true, .. }) => {
+            return Err(Ended::because(format!(
+                "{} has no schema of its configuration",
+                args.component
+            )));
+        }
+        (_, Inspect { json: true, .. }) => println!("{:#}", found.json()),
+        _ => print!("{}", found.text().map_err(Ended::because)?),
     }
     Ok(())
 }
@@ -107,15 +114,11 @@ impl Found {
         if !free.is_empty() {
             line("free imports", &check::packages(free.into_iter()))?;
         }
-        match &self.schema {
-            None => line("schema", "none")?,
-            Some(schema) => {
-                line("schema", "")?;
-                for row in format!("{schema:#}").lines() {
-                    writeln!(text, "    {row}")?;
-                }
-            }
-        }
+        let schema = match &self.schema {
+            None => "none",
+            Some(_) => "of its configuration: `--schema` prints it",
+        };
+        line("schema", schema)?;
         Ok(text)
     }
 

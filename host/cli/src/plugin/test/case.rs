@@ -1,5 +1,6 @@
 //! What a test file says, read and valid.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -45,7 +46,7 @@ pub(crate) struct Answer {
     pub(crate) url: String,
     pub(crate) status: StatusCode,
     pub(crate) headers: Vec<(HeaderName, HeaderValue)>,
-    pub(crate) body: String,
+    pub(crate) body: Vec<u8>,
 }
 
 /// One exchange and what is to become of it.
@@ -65,9 +66,12 @@ pub(crate) struct Request {
     pub(crate) path: String,
     pub(crate) authority: String,
     pub(crate) scheme: Scheme,
+    /// `None`: 192.0.2.7.
+    pub(crate) client: Option<IpAddr>,
     pub(crate) upgrade: Option<String>,
     pub(crate) headers: Vec<(HeaderName, HeaderValue)>,
-    pub(crate) body: Vec<String>,
+    /// In these pieces.
+    pub(crate) body: Vec<Vec<u8>>,
     /// Plugin, note and value.
     pub(crate) attributes: Vec<(String, String, String)>,
 }
@@ -79,6 +83,7 @@ impl Default for Request {
             path: "/".into(),
             authority: "example.com".into(),
             scheme: Scheme::Http,
+            client: None,
             upgrade: None,
             headers: Vec::new(),
             body: Vec::new(),
@@ -91,7 +96,8 @@ impl Default for Request {
 pub(crate) struct Response {
     pub(crate) status: StatusCode,
     pub(crate) headers: Vec<(HeaderName, HeaderValue)>,
-    pub(crate) body: Vec<String>,
+    /// In these pieces.
+    pub(crate) body: Vec<Vec<u8>>,
 }
 
 /// A message of a WebSocket.
@@ -102,12 +108,12 @@ pub(crate) struct Sent {
 }
 
 /// What is to become of a message.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub(crate) enum Fate {
     Forward,
     Drop,
-    Replace(String),
-    Reply(String),
+    Replace(Message),
+    Reply(Message),
     Close(u16),
 }
 
@@ -144,7 +150,7 @@ pub(crate) struct Expected {
     pub(crate) status: Option<StatusCode>,
     /// No values: there is no such field.
     pub(crate) headers: Vec<(String, Vec<String>)>,
-    pub(crate) body: Option<String>,
+    pub(crate) body: Option<Vec<u8>>,
     /// A file that the host is to serve.
     pub(crate) file: Option<String>,
 }

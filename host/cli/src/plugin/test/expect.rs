@@ -3,11 +3,27 @@
 use witgate_testkit::{ConfigError, Exchange, Head};
 
 use super::case::{Expect, Expected};
-use super::run::{Became, difference, fate, sender};
+use super::run::{Became, difference, fate, sender, shown_message};
 
 /// How the body of a reply is shown that is a file.
 pub(super) fn file(path: &str) -> String {
     format!("(the file {path})")
+}
+
+/// How a body is shown: text as it is, and what is none in hex, 32 bytes on a line.
+pub(super) fn body(bytes: &[u8]) -> String {
+    match str::from_utf8(bytes) {
+        Ok(text) => text.to_owned(),
+        Err(_) => {
+            let lines = bytes.chunks(32).map(|line| format!("{}\n", hex(line)));
+            let lines: String = lines.collect();
+            format!("({} bytes, in hex)\n{lines}", bytes.len())
+        }
+    }
+}
+
+pub(super) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Everything that is other than expected, but for what the plugin logged and used up.
@@ -60,9 +76,9 @@ pub(super) fn differences(expect: &Expect, became: &Became, exchange: &Exchange)
     for (sent, became) in &became.messages {
         let expected = sent.expect.as_ref().map_or(became.clone(), fate);
         let what = format!(
-            "a message of the {}, {:?},",
+            "a message of the {}, {},",
             sender(sent.direction),
-            sent.message
+            shown_message(&sent.message)
         );
         found.extend(difference(&what, &expected, became));
     }
@@ -98,8 +114,8 @@ fn overlaid(expected: &Expected, found: &Head, is_request: bool) -> Head {
     for (name, values) in &expected.headers {
         head.set(name, values);
     }
-    if let Some(body) = &expected.body {
-        head.body = Some(body.clone());
+    if let Some(bytes) = &expected.body {
+        head.body = Some(body(bytes));
     }
     if let Some(path) = &expected.file {
         head.body = Some(file(path));

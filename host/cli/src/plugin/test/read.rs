@@ -1,5 +1,6 @@
 //! Reads test files, with the reports that configuration files get: every mistake at once, each at its line.
 
+use std::net::IpAddr;
 use std::path::Path;
 use std::time::Duration;
 
@@ -44,11 +45,11 @@ fn case(section: &mut Section<'_>) -> Option<Case> {
         shape::tables("test.upstream", answer),
     );
     let mut config_errors = None;
-    let alone = exchange(section, &mut config_errors);
+    let alone = exchange(section, Some(&mut config_errors));
     let more = section.default(
         "exchange",
         Vec::new(),
-        shape::tables("test.exchange", |section| exchange(section, &mut None)),
+        shape::tables("test.exchange", |section| exchange(section, None)),
     );
     if !more.is_empty() {
         for key in ["after", "request", "response", "messages", "end", "expect"] {
@@ -101,7 +102,7 @@ fn answer(section: &mut Section<'_>) -> Option<Answer> {
     });
     let status = section.default("status", StatusCode::OK, status);
     let headers = section.default("headers", Vec::new(), headers);
-    let body = section.default("body", String::new(), shape::string);
+    let body = section.default("body", Vec::new(), bytes);
     let (method, url) = request?;
     Some(Answer {
         method,
@@ -112,10 +113,10 @@ fn answer(section: &mut Section<'_>) -> Option<Answer> {
     })
 }
 
-/// An exchange; `config_errors` is for the first of a test.
+/// An exchange; `config_errors` is for that of a test which has no more.
 fn exchange(
     section: &mut Section<'_>,
-    config_errors: &mut Option<Vec<(String, String)>>,
+    mut config_errors: Option<&mut Option<Vec<(String, String)>>>,
 ) -> Option<Exchange> {
     let endings = [
         ("complete", Ending::Complete),
@@ -123,7 +124,17 @@ fn exchange(
         ("failed", Ending::Failed),
     ];
     let expect = shape::table(|section: &mut Section<'_>| {
-        *config_errors = section.optional("config-errors", texts);
+        match &mut config_errors {
+            Some(config_errors) => **config_errors = section.optional("config-errors", texts),
+            None => {
+                section.optional("config-errors", |item| {
+                    item.reject::<()>(
+                        "a configuration is refused before there is any exchange",
+                        "make it a `[[test]]` of its own, without `[[test.exchange]]`",
+                    )
+                });
+            }
+        }
         expect(section)
     });
     Some(Exchange {
@@ -144,9 +155,10 @@ fn request(section: &mut Section<'_>) -> Option<Request> {
         path: section.default("path", default.path, path),
         authority: section.default("authority", default.authority, authority),
         scheme: section.default("scheme", default.scheme, shape::word(&schemes)),
+        client: section.optional("client", address),
         upgrade: section.optional("upgrade", shape::string),
         headers: section.default("headers", default.headers, headers),
-        body: section.default("body", default.body, shape::one_or_many(shape::string)),
+        body: section.default("body", default.body, shape::one_or_many(bytes)),
         attributes: section.default("attributes", default.attributes, notes),
     })
 }
@@ -155,7 +167,7 @@ fn response(section: &mut Section<'_>) -> Option<Response> {
     Some(Response {
         status: section.default("status", StatusCode::OK, status),
         headers: section.default("headers", Vec::new(), headers),
-        body: section.default("body", Vec::new(), shape::one_or_many(shape::string)),
+        body: section.default("body", Vec::new(), shape::one_or_many(bytes)),
     })
 }
 
@@ -165,12 +177,46 @@ fn message(section: &mut Section<'_>) -> Option<Sent> {
         ("upstream", Direction::ToClient),
     ];
     let from = section.default("from", Direction::ToUpstream, shape::word(&directions));
-    let text = section.required("text", "\"…\"", shape::string);
+    let binary = section.optional("hex", hex).map(Message::Binary);
+    let message = match binary {
+        Some(binary) => Some(binary),
+        None => section
+            .required("text", "\"…\"", shape::string)
+            .map(Message::Text),
+    };
     Some(Sent {
         direction: from,
-        message: Message::Text(text?),
+        message: message?,
         expect: section.optional("expect", fate),
     })
+}
+
+/// A text, or `{ hex = "00ff" }` for bytes that are none.
+fn bytes(item: &Item<'_>) -> Option<Vec<u8>> {
+    match item.is_table() {
+        true => {
+            shape::table(|section: &mut Section<'_>| section.required("hex", "\"00ff\"", hex))(item)
+        }
+        false => shape::string(item).map(String::into_bytes),
+    }
+}
+
+fn hex(item: &Item<'_>) -> Option<Vec<u8>> {
+    let text = item.text("bytes in hex, such as \"00ff\"")?;
+    let digits: Vec<u32> = text
+        .chars()
+        .filter(|character| !character.is_whitespace())
+        .map_while(|character| character.to_digit(16))
+        .collect();
+    let all = text.chars().filter(|character| !character.is_whitespace());
+    if digits.len() != all.count() || !digits.len().is_multiple_of(2) {
+        return item.reject(
+            format!("{} is not in hex", item.shown()),
+            "write two of `0`-`9` and `a`-`f` for each byte; spaces and line breaks may stand between",
+        );
+    }
+    let byte = |pair: &[u32]| (pair[0] << 4 | pair[1]) as u8;
+    Some(digits.chunks_exact(2).map(byte).collect())
 }
 
 fn fate(item: &Item<'_>) -> Option<Fate> {
@@ -183,13 +229,19 @@ fn fate(item: &Item<'_>) -> Option<Fate> {
         );
     }
     shape::table(|section: &mut Section<'_>| {
-        let reply = section.optional("reply", shape::string).map(Fate::Reply);
-        let replace = section
-            .optional("replace", shape::string)
-            .map(Fate::Replace);
+        let reply = section.optional("reply", sent).map(Fate::Reply);
+        let replace = section.optional("replace", sent).map(Fate::Replace);
         let close = section.optional("close", shape::integer(1000..=4999));
         reply.or(replace).or(close.map(Fate::Close))
     })(item)
+}
+
+/// A text is a text message, and `{ hex = "00ff" }` a binary one.
+fn sent(item: &Item<'_>) -> Option<Message> {
+    match item.is_table() {
+        true => bytes(item).map(Message::Binary),
+        false => shape::string(item).map(Message::Text),
+    }
 }
 
 fn expect(section: &mut Section<'_>) -> Option<Expect> {
@@ -210,7 +262,7 @@ fn expected(section: &mut Section<'_>, of_a_request: bool) -> Option<Expected> {
     let mut expected = Expected {
         verdict: section.optional("verdict", shape::word(&verdicts)),
         headers: section.default("headers", Vec::new(), fields),
-        body: section.optional("body", shape::string),
+        body: section.optional("body", bytes),
         ..Expected::default()
     };
     if of_a_request {
@@ -226,7 +278,7 @@ fn reply(section: &mut Section<'_>) -> Option<Expected> {
     Some(Expected {
         status: section.optional("status", status),
         headers: section.default("headers", Vec::new(), fields),
-        body: section.optional("body", shape::string),
+        body: section.optional("body", bytes),
         file: section.optional("file", shape::string),
         ..Expected::default()
     })
@@ -253,6 +305,17 @@ fn path(item: &Item<'_>) -> Option<String> {
         )
     };
     is_path.then(|| text.to_owned()).or_else(rejected)
+}
+
+fn address(item: &Item<'_>) -> Option<IpAddr> {
+    let text = item.text("the client's address, such as \"192.0.2.7\"")?;
+    let rejected = || {
+        item.reject(
+            format!("{} is no IP address", item.shown()),
+            "write one without a port, such as \"192.0.2.7\" or \"2001:db8::1\"",
+        )
+    };
+    text.parse().ok().or_else(rejected)
 }
 
 fn authority(item: &Item<'_>) -> Option<String> {

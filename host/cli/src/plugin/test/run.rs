@@ -207,6 +207,9 @@ fn request(spec: &Request) -> witgate_testkit::Exchange {
     let mut exchange = witgate_testkit::Exchange::new(spec.method.as_str(), &spec.path)
         .authority(&spec.authority)
         .scheme(spec.scheme);
+    if let Some(address) = spec.client {
+        exchange = exchange.client(address);
+    }
     if let Some(protocol) = &spec.upgrade {
         exchange = exchange.upgrade(protocol);
     }
@@ -314,19 +317,19 @@ enum Passed {
 /// Passes a body through what the verdict says.
 fn body(
     verdict: Verdict,
-    chunks: &[String],
+    chunks: &[Vec<u8>],
     inner: &mut witgate_testkit::Exchange,
 ) -> Result<Passed, PluginFailure> {
-    let text = |bytes: &[u8]| Some(String::from_utf8_lossy(bytes).into_owned());
+    let text = |bytes: &[u8]| Some(expect::body(bytes));
     let push = |body: &mut Body| -> Result<Vec<u8>, PluginFailure> {
         let mut out = Vec::new();
         for chunk in chunks {
-            out.extend_from_slice(&body.try_push(chunk.as_bytes())?);
+            out.extend_from_slice(&body.try_push(chunk)?);
         }
         Ok(out)
     };
     match verdict {
-        Verdict::Next => Ok(Passed::Body(text(chunks.concat().as_bytes()))),
+        Verdict::Next => Ok(Passed::Body(text(&chunks.concat()))),
         Verdict::Answer(reply) => Ok(Passed::Reply(Box::new(reply))),
         Verdict::Transform(mut body) => {
             let mut out = push(&mut body)?;
@@ -361,7 +364,7 @@ fn shown(reply: &Reply) -> Head {
     let mut head = Head::new(reply.status.as_str(), &reply.headers);
     head.body = match &reply.body {
         ReplyBody::Empty => Some(String::new()),
-        ReplyBody::Bytes(bytes) => Some(String::from_utf8_lossy(bytes).into_owned()),
+        ReplyBody::Bytes(bytes) => Some(expect::body(bytes)),
         ReplyBody::File(file) => Some(expect::file(&file.path)),
     };
     head
@@ -379,18 +382,23 @@ fn message(wanted: Option<&Messages>, sent: &Sent) -> Result<(Sent, String), Plu
     let Some(messages) = wanted.filter(|messages| messages.wants(sent.direction, false)) else {
         return Ok((copy, "forward".into()));
     };
-    let text = |message: &witgate_testkit::Message| match message {
-        witgate_testkit::Message::Text(text) => format!("{text:?}"),
-        other => format!("{other:?}"),
-    };
     let became = match messages.try_send(sent.direction, sent.message.clone())? {
         MessageVerdict::Forward => "forward".to_owned(),
         MessageVerdict::Drop => "drop".to_owned(),
-        MessageVerdict::Replace(message) => format!("replace = {}", text(&message)),
-        MessageVerdict::Reply(message) => format!("reply = {}", text(&message)),
+        MessageVerdict::Replace(message) => format!("replace = {}", shown_message(&message)),
+        MessageVerdict::Reply(message) => format!("reply = {}", shown_message(&message)),
         MessageVerdict::Close(close) => format!("close = {}", close.code),
     };
     Ok((copy, became))
+}
+
+/// A message as a test file would have it.
+pub(super) fn shown_message(message: &witgate_testkit::Message) -> String {
+    match message {
+        witgate_testkit::Message::Text(text) => format!("{text:?}"),
+        witgate_testkit::Message::Binary(bytes) => format!("{{ hex = {:?} }}", expect::hex(bytes)),
+        other => format!("{other:?}"),
+    }
 }
 
 /// A fate in the words of [`message`].
@@ -398,8 +406,8 @@ pub(super) fn fate(fate: &Fate) -> String {
     match fate {
         Fate::Forward => "forward".into(),
         Fate::Drop => "drop".into(),
-        Fate::Replace(text) => format!("replace = {text:?}"),
-        Fate::Reply(text) => format!("reply = {text:?}"),
+        Fate::Replace(message) => format!("replace = {}", shown_message(message)),
+        Fate::Reply(message) => format!("reply = {}", shown_message(message)),
         Fate::Close(code) => format!("close = {code}"),
     }
 }
