@@ -7,15 +7,26 @@ use std::{env, fs, process};
 use witgate_build::{Build, Component};
 
 /// Each is a package in a folder of the same name beside this one.
-const PLUGINS: [&str; 9] = [
+const PLUGINS: [&str; 20] = [
     "allow-list",
+    "basic-auth",
     "bearer-auth",
     "cdp-endpoint",
     "cdp-guard",
     "cdp-urls",
     "connection-close",
+    "cors",
+    "forward-auth",
     "headers",
     "host-rewrite",
+    "ip-allow",
+    "jwt-auth",
+    "maintenance",
+    "path-rewrite",
+    "rate-limit",
+    "redirect",
+    "request-id",
+    "security-headers",
     "snapshot-server",
 ];
 

@@ -16,6 +16,7 @@ pub mod config;
 pub mod curl;
 pub mod deployment;
 pub mod dns;
+pub mod generated;
 pub mod http;
 pub mod http2;
 pub mod json_schema;

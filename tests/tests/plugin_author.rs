@@ -1,6 +1,9 @@
 //! Promise: `witgate plugin new`, `build` and `test`, in the order that `new` prints, make a plugin of each language that
 //! passes its tests; and what is wrong is said where it is wrong.
 
+#[path = "plugin_author/catalogue.rs"]
+mod catalogue;
+
 use std::env;
 use std::ffi::OsString;
 use std::fs;
@@ -11,6 +14,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 use witgate_tests::clients;
+use witgate_tests::generated::as_written;
 use witgate_tests::http::get;
 use witgate_tests::process::{Ended, Process};
 use witgate_tests::wait::within;
@@ -194,8 +198,9 @@ fn what_is_no_project_and_what_is_no_name_is_said() {
 }
 
 #[test]
-fn every_built_in_plugin_says_what_its_configuration_may_hold() {
+fn every_built_in_plugin_says_what_its_configuration_may_hold_and_stands_in_the_catalogue() {
     let setup = Setup::new();
+    let mut plugins = Vec::new();
     for builtin in witgate_builtin::all() {
         let name = format!("builtin:{}", builtin.name);
         let inspected = setup.run_to_end(&["plugin", "inspect", &name, "--json"]);
@@ -205,7 +210,37 @@ fn every_built_in_plugin_says_what_its_configuration_may_hold() {
         assert_eq!(schema["type"], "object", "{name}: {facts:#}");
         assert_eq!(schema["additionalProperties"], false, "{name}: {facts:#}");
         assert_eq!(facts["name"], builtin.name);
+        plugins.push(facts);
     }
+    as_written("docs/plugin-catalogue.md", &catalogue::page(&plugins));
+}
+
+/// The files `plugins/NAME/tests/*.test.toml`.
+fn test_files(name: &str) -> Vec<PathBuf> {
+    let folder = repository().join("plugins").join(name).join("tests");
+    let entries = fs::read_dir(folder).expect("every plugin has tests");
+    let files = entries.map(|entry| entry.expect("the folder can be read").path());
+    files
+        .filter(|file| file.to_string_lossy().ends_with(".test.toml"))
+        .collect()
+}
+
+#[test]
+fn the_built_in_plugins_pass_their_test_files() {
+    let setup = Setup::new();
+    let mut passed = 0;
+    for builtin in witgate_builtin::all() {
+        let files = test_files(builtin.name);
+        if files.is_empty() {
+            continue;
+        }
+        let mut command = setup.command(&["plugin", "test", "--component"]);
+        command.arg(format!("builtin:{}", builtin.name)).args(files);
+        let ended = Process::start(builtin.name, command).wait(BOUND);
+        assert!(ended.status.success(), "{}", ended.output());
+        passed += 1;
+    }
+    assert!(passed >= 10, "only {passed} plugins have test files");
 }
 
 /// Tests of a built-in plugin: one that passes, and one for each way to fail.
@@ -283,6 +318,64 @@ fn a_typo_in_a_test_file_is_reported_at_its_place() {
 }
 
 #[test]
+fn bodies_that_are_no_text_are_written_and_shown_in_hex() {
+    let tests = "[[test]]\nname = 'as it is'\nconfig = { host = 'a' }\nrequest.body = ['a', { hex = 'ff 00' }]\n\
+                 expect.request.body = { hex = '61ff00' }\n\
+                 [[test]]\nname = 'another'\nconfig = { host = 'a' }\nrequest.body = { hex = 'ff' }\n\
+                 expect.request.body = { hex = 'fe' }\n";
+    let setup = Setup::new().file("a.test.toml", tests);
+
+    let ended = setup.run_to_end(&[
+        "plugin",
+        "test",
+        "a.test.toml",
+        "--component",
+        "builtin:host-rewrite",
+    ]);
+
+    for words in ["pass  as it is", "- fe\n", "+ ff\n", "1 of 2 tests failed"] {
+        assert!(ended.stdout.contains(words), "{words}:\n{}", ended.output());
+    }
+}
+
+#[test]
+fn what_a_test_file_says_in_vain_is_a_mistake() {
+    let tests = "[[test]]\nname = 'a'\n[[test.exchange]]\nexpect.config-errors = { host = 'x' }\n\
+                 [[test]]\nname = 'b'\nrequest = { body = { hex = 'f' }, client = 'box' }\n";
+    let setup = Setup::new().file("a.test.toml", tests);
+
+    let ended = setup.run_to_end(&[
+        "plugin",
+        "test",
+        "a.test.toml",
+        "--component",
+        "builtin:headers",
+    ]);
+
+    assert_eq!(ended.status.code(), Some(1));
+    for words in [
+        "refused before there is any exchange",
+        "not in hex",
+        "no IP address",
+    ] {
+        assert!(ended.stderr.contains(words), "{words}:\n{}", ended.output());
+    }
+}
+
+#[test]
+fn a_schema_is_printed_where_it_is_asked_for() {
+    let setup = Setup::new();
+    let inspect = |arguments: &[&str]| {
+        let first = ["plugin", "inspect", "builtin:cors"];
+        setup.run_to_end(&[&first, arguments].concat()).stdout
+    };
+
+    assert!(!inspect(&[]).contains("additionalProperties"));
+    let schema: Value = serde_json::from_str(&inspect(&["--schema"])).expect("it is JSON");
+    assert_eq!(schema["required"], serde_json::json!(["origins"]));
+}
+
+#[test]
 fn costs_are_measured_and_compared_with_those_that_were_saved() {
     let setup = Setup::new();
     let bench = |arguments: &[&str]| {
@@ -307,4 +400,24 @@ fn costs_are_measured_and_compared_with_those_that_were_saved() {
     let costs: Value = serde_json::from_str(&json).expect("it is JSON");
     assert!(costs["response-fuel"].as_u64() > Some(0), "{costs}");
     assert_eq!(costs["request-fuel"], Value::Null);
+    assert_eq!(costs["message-fuel"], Value::Null);
+}
+
+#[test]
+fn messages_and_ends_of_exchanges_cost_something_too() {
+    let setup = Setup::new();
+    let config = r#"{"default":{}}"#;
+    let ended = setup.run_to_end(&[
+        "plugin",
+        "bench",
+        "builtin:cdp-guard",
+        "--config",
+        config,
+        "--format",
+        "json",
+    ]);
+    let costs: Value = serde_json::from_str(&ended.stdout)
+        .unwrap_or_else(|error| panic!("{error}: {}", ended.output()));
+    assert!(costs["message-fuel"].as_u64() > Some(0), "{costs}");
+    assert!(costs["message-ns"].as_f64() > Some(0.0), "{costs}");
 }

@@ -386,3 +386,86 @@ grant.files = [{ path = "state", as = "/snapshots" }]
         }
     }
 }
+
+mod gateway {
+    use super::*;
+
+    fn get(witgate: &Witgate, path: &str, fields: &str) -> Message {
+        let request = format!("GET {path} HTTP/1.1\r\nHost: shop.example\r\n{fields}\r\n");
+        exchange(witgate.address("main"), request)
+    }
+
+    #[test]
+    fn a_limit_is_counted_once_for_all_workers() {
+        // A bucket that fills again within a month does not do so during a test.
+        let witgate = Witgate::start(
+            "[server]\nworkers = 2\n[[listener]]\nname = 'main'\nbind = '127.0.0.1:0'\n\
+             [[route]]\nplugins = ['limit']\nreply = { body = 'in' }\n\
+             [plugin.limit]\ncomponent = 'builtin:rate-limit'\n\
+             config = { limit = 20, per = '31d', key = 'all' }\ngrant.keyvalue = {}\n",
+        );
+        let ask = || (0..15).map(|_| get(&witgate, "/", "").status()).collect();
+        let statuses: Vec<u16> = thread::scope(|scope| {
+            let clients: Vec<_> = (0..4).map(|_| scope.spawn(ask)).collect();
+            let answers = clients.into_iter().map(|client| client.join());
+            answers
+                .flat_map(|answers: thread::Result<Vec<u16>>| answers.expect("a client ends"))
+                .collect()
+        });
+        let let_in = statuses.iter().filter(|status| **status == 200).count();
+        let refused = statuses.iter().filter(|status| **status == 429).count();
+        assert_eq!((let_in, refused), (20, 40), "{statuses:?}");
+    }
+
+    #[test]
+    fn its_plugins_stand_in_one_chain() {
+        let app = hello();
+        let judge = Upstream::answering(|request| match request.head.header("authorization") {
+            Some("Bearer ann") => response("204 No Content", &["X-User: ann"], ""),
+            _ => response("401 Unauthorized", &["WWW-Authenticate: Bearer"], "who?"),
+        });
+        let (app_address, judge_address) = (app.address(), judge.address());
+        let witgate = Witgate::start(&format!(
+            "[[listener]]\nname = 'main'\nbind = '127.0.0.1:0'\n\
+             [[route]]\nplugins = ['id', 'safe', 'pages', 'moved', 'who', 'paths']\nupstream = 'app'\n\
+             [upstream.app]\nendpoints = ['http://{app_address}']\n\
+             [plugin.id]\ncomponent = 'builtin:request-id'\nconfig.header = 'x-correlation-id'\n\
+             [plugin.safe]\ncomponent = 'builtin:security-headers'\n\
+             [plugin.pages]\ncomponent = 'builtin:cors'\nconfig.origins = ['https://app.example']\n\
+             [plugin.moved]\ncomponent = 'builtin:redirect'\n\
+             config.rules = [{{ from = '/old/{{rest*}}', to = '/api/{{rest}}' }}]\n\
+             [plugin.who]\ncomponent = 'builtin:forward-auth'\n\
+             config = {{ url = 'http://{judge_address}/verify', upstream-headers = ['x-user'] }}\n\
+             grant.http-client = {{ origins = ['http://{judge_address}'], timeout = '30s' }}\n\
+             [plugin.paths]\ncomponent = 'builtin:path-rewrite'\n\
+             config.rules = [{{ from = '/api/{{rest*}}', to = '/{{rest}}' }}]\n"
+        ));
+
+        let page = "Origin: https://app.example\r\n";
+        let let_in = get(
+            &witgate,
+            "/api/cart?n=1",
+            &format!("{page}X-User: root\r\nAuthorization: Bearer ann\r\n"),
+        );
+        let refused = get(&witgate, "/api/cart", page);
+        let moved = get(&witgate, "/old/cart?n=1", "");
+
+        assert_eq!((let_in.status(), let_in.text()), (200, "hello"));
+        let seen = app.only_request().head;
+        assert!(seen.start_line.starts_with("GET /cart?n=1 "), "{seen:?}");
+        assert_eq!(seen.header("x-user"), Some("ann"));
+        assert_eq!((refused.status(), refused.text()), (401, "who?"));
+        assert_eq!(refused.head.header("www-authenticate"), Some("Bearer"));
+        for answer in [&let_in, &refused] {
+            let head = &answer.head;
+            assert_eq!(
+                head.header("access-control-allow-origin"),
+                Some("https://app.example")
+            );
+            assert_eq!(head.header("x-frame-options"), Some("DENY"));
+            assert!(head.header("x-correlation-id").is_some(), "{head:?}");
+        }
+        assert_eq!(moved.status(), 308);
+        assert_eq!(moved.head.header("location"), Some("/api/cart?n=1"));
+    }
+}

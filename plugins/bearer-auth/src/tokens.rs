@@ -13,7 +13,9 @@ use crate::credentials::is_token68;
 #[derive(Deserialize, ConfigSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct TokenConfig {
+    /// What it is called in the log.
     name: String,
+    /// The token itself.
     value: String,
 }
 

@@ -45,14 +45,25 @@ mod tests {
             names,
             [
                 "allow-list",
+                "basic-auth",
                 "bearer-auth",
                 "cdp-endpoint",
                 "cdp-guard",
                 "cdp-urls",
                 "connection-close",
+                "cors",
+                "forward-auth",
                 "headers",
                 "host-rewrite",
-                "snapshot-server"
+                "ip-allow",
+                "jwt-auth",
+                "maintenance",
+                "path-rewrite",
+                "rate-limit",
+                "redirect",
+                "request-id",
+                "security-headers",
+                "snapshot-server",
             ]
         );
         for builtin in all() {

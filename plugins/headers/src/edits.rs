@@ -6,9 +6,9 @@ use std::fmt;
 
 use serde::Deserialize;
 use serde::de::{Deserializer, SeqAccess, Visitor};
-use witgate_plugin::{ConfigErrors, ConfigSchema, Exchange, HeadError, Request, Response};
-
-use crate::template::Template;
+use witgate_plugin::{
+    ConfigErrors, ConfigSchema, Exchange, HeadError, Request, Response, Template, check_header_name,
+};
 
 /// The tables `config.request` and `config.response`.
 #[derive(Default, Deserialize, ConfigSchema)]
@@ -68,22 +68,6 @@ pub(crate) struct Edits {
     set: Vec<(String, Vec<Template>)>,
     append: Vec<(String, Vec<Template>)>,
 }
-
-/// What the host keeps for itself, and what to use instead. The host would refuse each of them in every exchange.
-const FORBIDDEN: [(&str, &str); 9] = [
-    (
-        "connection",
-        "it is made anew for each connection; for an end of the client's there is `connection-close`",
-    ),
-    ("content-length", "it follows from the body"),
-    ("host", "use the plugin `host-rewrite`"),
-    ("keep-alive", "it is made anew for each connection"),
-    ("proxy-connection", "it is made anew for each connection"),
-    ("te", "it is made anew for each connection"),
-    ("trailer", "it follows from the body"),
-    ("transfer-encoding", "it follows from the body"),
-    ("upgrade", "it is made anew for each connection"),
-];
 
 impl Edits {
     pub(crate) fn new(config: Config, key: &str, errors: &mut ConfigErrors) -> Self {
@@ -211,24 +195,13 @@ fn templates(
 }
 
 fn check_name(name: &str, key: &str, errors: &mut ConfigErrors) {
-    let lower = name.to_ascii_lowercase();
-    if let Some((_, instead)) = FORBIDDEN.iter().find(|(forbidden, _)| *forbidden == lower) {
-        errors.push(
-            key,
-            format!("the header `{name}` belongs to the proxy: {instead}"),
-        );
-    } else if name.is_empty() || !name.bytes().all(is_token) {
-        errors.push(key, format!("`{name}` is no header name (RFC 9110 §5.1)"));
+    if let Err(mistake) = check_header_name(name) {
+        errors.push(key, mistake);
     }
 }
 
-/// `tchar` of RFC 9110 §5.6.2.
-fn is_token(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
-}
-
 /// RFC 9110 §5.5: visible characters, space, tab and what is beyond ASCII.
-fn is_value(text: &[u8]) -> bool {
-    text.iter()
-        .all(|byte| *byte == b'\t' || (*byte >= b' ' && *byte != 0x7f))
+fn is_value(text: &str) -> bool {
+    text.bytes()
+        .all(|byte| byte == b'\t' || (byte >= b' ' && byte != 0x7f))
 }

@@ -7,7 +7,6 @@ use witgate_plugin::{
 };
 
 mod edits;
-mod template;
 
 use edits::Edits;
 

@@ -1,5 +1,8 @@
 mod de;
+mod duration;
 mod json;
+
+pub use duration::ConfigDuration;
 
 use serde::de::DeserializeOwned;
 
