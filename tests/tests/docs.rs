@@ -1,8 +1,12 @@
 //! Promise: every configuration in the documentation is one that `witgate check` takes, and every link leads somewhere.
 
+#[path = "docs/contract.rs"]
+mod contract;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use witgate_tests::generated::as_written;
 use witgate_tests::witgate::Setup;
 
 fn root() -> PathBuf {
@@ -108,6 +112,48 @@ fn every_configuration_in_the_documentation_is_valid() {
         }
     }
     assert!(checked >= 6, "only {checked} configurations were found");
+}
+
+#[test]
+fn every_page_of_the_book_is_in_its_summary() {
+    let docs = root().join("docs");
+    let summary = fs::read_to_string(docs.join("SUMMARY.md")).expect("it is there");
+    for entry in fs::read_dir(&docs).expect("the folder is there") {
+        let name = entry.expect("the folder can be read").file_name();
+        let name = name.to_string_lossy();
+        if name.ends_with(".md") && name != "SUMMARY.md" {
+            let link = format!("]({name})");
+            assert_eq!(
+                summary.matches(&link).count(),
+                1,
+                "docs/SUMMARY.md names {name} once"
+            );
+        }
+    }
+}
+
+#[test]
+fn the_page_of_the_contract_says_what_the_contract_says() {
+    let wit = root().join("wit");
+    let read = |name: &&str| fs::read_to_string(wit.join(format!("{name}.wit")));
+    let texts: Vec<_> = contract::FILES
+        .iter()
+        .map(|name| read(name).expect(name))
+        .collect();
+    let files = fs::read_dir(&wit)
+        .expect("the folder is there")
+        .filter_map(Result::ok);
+    let files = files.filter(|file| {
+        file.path()
+            .extension()
+            .is_some_and(|extension| extension == "wit")
+    });
+    assert_eq!(
+        files.count(),
+        contract::FILES.len(),
+        "each file of wit/ has its place on the page"
+    );
+    as_written("docs/contract.md", &contract::page(&texts));
 }
 
 #[test]
