@@ -13,7 +13,7 @@ use witgate_tests::dns::{Answer, NameServer};
 use witgate_tests::http::{exchange, get};
 use witgate_tests::upstream::response;
 use witgate_tests::witgate::Setup;
-use witgate_tests::{Upstream, Witgate, eventually};
+use witgate_tests::{Upstream, Witgate, eventually, port};
 
 /// One worker, one route, and the upstream `origin` with these keys.
 fn config(keys: &str) -> String {
@@ -58,7 +58,10 @@ fn endpoints_are_used_by_their_weight() {
 
 #[test]
 fn requests_with_one_key_go_to_one_endpoint_until_it_is_gone() {
-    let (a, b, c) = (named("a"), named("b"), named("c"));
+    // On a port that the kernel gives to nobody else when it is free again.
+    let a = TcpListener::bind((Ipv4Addr::LOCALHOST, port::unused())).expect("the port is free");
+    let a = Upstream::on(a, |peer| peer.answer(|_| response("200 OK", &[], "a")));
+    let (b, c) = (named("b"), named("c"));
     let keys = format!(
         "{}\nbalance = {{ hash = \"header:x-user\" }}",
         endpoints(&[&a, &b, &c])
@@ -250,11 +253,10 @@ fn when_all_endpoints_are_unwell_they_are_tried_all_the_same() {
 
 #[test]
 fn a_name_stands_for_what_the_name_server_says_now() {
-    let listen = |last| TcpListener::bind((Ipv4Addr::new(127, 0, 0, last), 0));
-    let first = listen(1).expect("the loopback has a free port");
-    let port = first.local_addr().expect("it is bound").port();
-    let second = TcpListener::bind((Ipv4Addr::new(127, 0, 0, 2), port));
-    let second = second.expect("the port is free on the other address");
+    let port = port::unused();
+    let listen = |last| TcpListener::bind((Ipv4Addr::new(127, 0, 0, last), port));
+    let first = listen(1).expect("the port is free");
+    let second = listen(2).expect("the port is free on the other address");
     let _first = Upstream::on(first, |peer| {
         peer.answer(|_| response("200 OK", &[], "first"))
     });

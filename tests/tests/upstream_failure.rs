@@ -8,7 +8,7 @@ use std::thread;
 use witgate_tests::admin::{self, ADMIN, metric};
 use witgate_tests::http::{Message, exchange};
 use witgate_tests::upstream::response;
-use witgate_tests::{Upstream, Witgate, eventually};
+use witgate_tests::{Upstream, Witgate, eventually, port};
 
 /// One worker, one route with these keys, and the upstream `origin` with those.
 fn config(route: &str, keys: &str) -> String {
@@ -72,10 +72,9 @@ fn only_what_is_safe_is_sent_again() {
 
 #[test]
 fn what_was_never_sent_goes_elsewhere_whatever_it_is() {
-    let gone = Upstream::answering(|_| Vec::new());
     let good = Upstream::answering(|_| response("200 OK", &[], "good"));
-    let keys = endpoints(&[&gone, &good]);
-    drop(gone);
+    let (gone, good_one) = (port::unused(), good.address());
+    let keys = format!("endpoints = [\"http://127.0.0.1:{gone}\", \"http://{good_one}\"]");
     let witgate = Witgate::start(&config("", &keys));
     for _ in 0..4 {
         assert_eq!(post(&witgate).text(), "good");
@@ -188,23 +187,21 @@ fn connections_that_nobody_uses_make_room_for_other_endpoints() {
 #[test]
 fn a_route_has_limits_of_its_own_on_how_long_things_take() {
     let origin = Upstream::start(|peer| {
-        while let Some(request) = peer.next_request() {
-            if request.head.start_line.starts_with("GET /late ") {
-                peer.read_to_end().ok();
-                return;
-            }
-            // Never a pause, and never an end.
-            if peer
-                .try_send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
-                .is_err()
-            {
-                return;
-            }
-            while peer.try_send("1\r\na\r\n").is_ok() {}
+        let Some(request) = peer.next_request() else {
+            return;
+        };
+        if request.head.start_line.starts_with("GET /late ") {
+            peer.read_to_end().ok();
             return;
         }
+        let head = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
+        if peer.try_send(head).is_ok() {
+            // Never a pause, and never an end.
+            while peer.try_send("1\r\na\r\n").is_ok() {}
+        }
     });
-    let timeouts = "timeouts = { response = \"100ms\", total = \"300ms\" }";
+    let timeouts = "timeouts = { total = \"3s\" }\n[[route]]\nname = \"late\"\npath = \"/late\"\n\
+                    upstream = \"origin\"\ntimeouts = { response = \"100ms\" }";
     let witgate = Witgate::start(&config(timeouts, &endpoints(&[&origin])));
     assert_eq!(witgate.get("main", "/late").status(), 504);
     let mut client = witgate.connect("main");

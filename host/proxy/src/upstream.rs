@@ -27,7 +27,7 @@ use tokio::sync::watch;
 use tokio::time::sleep;
 
 use crate::body::{Body, Progress};
-use crate::config::{Protocol, Retry};
+use crate::config::Protocol;
 use crate::failure::Failure;
 use crate::metrics::{Incident, Refused, UpstreamCounts};
 
@@ -96,6 +96,8 @@ const MOST_UNPROCESSED: u32 = 3;
 struct Tries {
     tried: Tried,
     retries: u32,
+    /// Before the next retry.
+    pause: Duration,
     /// How often it was sent for nothing.
     unprocessed: u32,
     /// Of `limits.retries`, while one is under way.
@@ -213,7 +215,7 @@ impl WorkerUpstream {
             let Some(at) = self.next(&targets, key, &tries) else {
                 // Each was tried, and nothing was sent.
                 if self.may_retry(&outgoing, Outcome::Unsent, &mut tries) {
-                    Box::pin(self.wait_to_retry(&tries)).await;
+                    Box::pin(sleep(tries.pause)).await;
                     tries.tried.unsent.clear();
                     continue;
                 }
@@ -272,7 +274,7 @@ impl WorkerUpstream {
             };
             drop(response);
             tries.tried.answered.push(at);
-            Box::pin(self.wait_to_retry(&tries)).await;
+            Box::pin(sleep(tries.pause)).await;
             *outgoing.body = spare;
         }
     }
@@ -297,11 +299,11 @@ impl WorkerUpstream {
         };
         let safe = outcome == Outcome::Unsent
             || is_idempotent(&outgoing.head.method) && outgoing.upgrade.is_none();
-        if !safe
-            || !retry::is_named(&retry.on, outcome)
-            || tries.retries >= retry.attempts
-            || outgoing.waits.are_over()
-        {
+        if !safe || !retry::is_named(&retry.on, outcome) || tries.retries >= retry.attempts {
+            return false;
+        }
+        let pause = retry::back_off(retry, tries.retries, self.chooser.random());
+        if outgoing.waits.are_over_in(pause) {
             return false;
         }
         if !self.budget.spend() {
@@ -318,20 +320,9 @@ impl WorkerUpstream {
             }
         }
         tries.retries += 1;
+        tries.pause = pause;
         self.counts.happened(Incident::Retried);
         true
-    }
-
-    async fn wait_to_retry(&self, tries: &Tries) {
-        if let Some(retry) = &self.shared.config.retry {
-            let retry: &Retry = retry;
-            sleep(retry::back_off(
-                retry,
-                tries.retries - 1,
-                self.chooser.random(),
-            ))
-            .await;
-        }
     }
 
     /// What passive ejection goes by.
@@ -406,8 +397,9 @@ impl WorkerUpstream {
         permit: &Permit,
     ) -> Result<Response<Body>, Attempt> {
         let endpoint = &target.shared.endpoint;
-        let replayable =
-            is_idempotent(&outgoing.head.method) && http_body::Body::is_end_stream(&body);
+        let replayable = is_idempotent(&outgoing.head.method)
+            && outgoing.upgrade.is_none()
+            && http_body::Body::is_end_stream(&body);
         // An old connection first. One that turns out dead costs nothing, and the next one is tried.
         while let Some(connection) = target.take() {
             let lease = Lease::new(target.clone(), Used::Whole(connection), permit.clone());

@@ -119,11 +119,15 @@ impl Key {
 
     /// Whether a token that names this key, or none, can be signed by it.
     pub(crate) fn fits(&self, id: Option<&str>, algorithm: Algorithm) -> bool {
-        let is_of_kind = match (&self.kind, algorithm) {
-            (Kind::Secret(_), Algorithm::Hs256) | (Kind::P256(_), Algorithm::Es256) => true,
-            (Kind::Rsa(_), Algorithm::Rs256 | Algorithm::Rs384 | Algorithm::Rs512) => true,
-            _ => false,
-        };
+        let is_of_kind = matches!(
+            (&self.kind, algorithm),
+            (Kind::Secret(_), Algorithm::Hs256)
+                | (Kind::P256(_), Algorithm::Es256)
+                | (
+                    Kind::Rsa(_),
+                    Algorithm::Rs256 | Algorithm::Rs384 | Algorithm::Rs512
+                )
+        );
         // A secret has no name that a token could be wrong about.
         let is_named =
             matches!(self.kind, Kind::Secret(_)) || id.is_none() || self.id.as_deref() == id;

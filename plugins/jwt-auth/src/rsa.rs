@@ -81,7 +81,7 @@ impl RsaKey {
         for bit in (0..below_the_first).rev() {
             power = power.square();
             if self.exponent >> bit & 1 == 1 {
-                power = power * base;
+                power *= base;
             }
         }
         power

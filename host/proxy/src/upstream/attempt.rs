@@ -53,6 +53,13 @@ pub(super) async fn attempt(
             }
             Ok(response.map(|incoming| Body::response(incoming, waits, lease)))
         }
+        Err(Unanswered::InTime)
+            if is_clients && waits.are_over() && progress.is_waiting() && !progress.has_ended() =>
+        {
+            let why = "the client's body did not end within the route's `timeouts.total`";
+            let failure = Failure::client(StatusCode::REQUEST_TIMEOUT, why);
+            Err(Attempt::Refused(failure))
+        }
         Err(Unanswered::InTime) => {
             let reason = match waits.are_over() {
                 true => format!("{name}: no response within the route's `timeouts.total`"),

@@ -24,6 +24,11 @@ impl Waits {
 
     /// The exchange has taken as long as it may.
     pub(super) fn are_over(&self) -> bool {
-        self.end.is_some_and(|end| Instant::now() >= end)
+        self.are_over_in(Duration::ZERO)
+    }
+
+    /// … or will have by then.
+    pub(super) fn are_over_in(&self, time: Duration) -> bool {
+        self.end.is_some_and(|end| Instant::now() + time >= end)
     }
 }
