@@ -188,7 +188,10 @@ fn who_polls_with_a_wrong_token_is_told_to_wait_and_nobody_else_is() {
 
     let right = format!("Authorization: Bearer {TOKEN}");
     assert_eq!(ask(&witgate, "/", "a", &[&right]).status(), 200);
-    let line = witgate.log_line("the poller", |line| line.level() == "WARN");
+    let line = witgate.log_line("the poller", |line| {
+        line.message().contains("fails to authenticate")
+    });
+    assert_eq!(line.level(), "WARN");
     assert!(
         line.message()
             .starts_with("127.0.0.1 fails to authenticate"),

@@ -246,11 +246,7 @@ fn a_component_sends_requests_where_it_was_granted_and_nowhere_else() {
     assert_eq!(answer.header("x-fetched"), Some("203"));
     assert_eq!(origin.only_request().head.start_line, "GET /x HTTP/1.1");
     let answer = witgate.get("main", &format!("/fetch?http://{refused}/"));
-    assert!(
-        answer.text().contains("HttpRequestDenied"),
-        "{}",
-        answer.text()
-    );
+    assert!(answer.text().starts_with("refused: "), "{}", answer.text());
     assert_eq!(other.accepted(), 0);
 }
 
@@ -259,11 +255,8 @@ fn without_a_grant_no_request_is_sent() {
     let origin = Upstream::answering(|_| response("200 OK", &[], "not granted"));
     let witgate = serving(wstd(), "");
     let answer = witgate.get("main", &format!("/fetch?http://{}/", origin.address()));
-    assert!(
-        answer.text().contains("HttpRequestDenied"),
-        "{}",
-        answer.text()
-    );
+    // The guest's library tells of the refusal or of the body that nobody takes, whichever it sees first.
+    assert!(answer.text().starts_with("refused: "), "{}", answer.text());
     assert_eq!(origin.accepted(), 0);
 }
 

@@ -97,12 +97,9 @@ mod tests {
             [admin]
             bind = "127.0.0.1:0"
             token = "hunter2hunter2hunter2"
-            [keyvalue.shared]
-            kind = "redis"
-            url = "redis://me:hunter2@10.0.0.1:6379/0"
             [plugin.p]
             component = "builtin:p"
-            config = { tokens = [{ name = "a", value = "hunter2hunter2" }], ages = [1, 2.5, true] }
+            config = { tokens = [{ name = "a", value = "hunter2hunter2" }], ages = [1, 2.5, true], url = "redis://me:hunter2@10.0.0.1:6379/0" }
             grant.wasi.env = { DATABASE = "hunter2", HOME = "${env:PATH}" }
         "#;
         let document = Document::parse("a.toml", text).expect("it is TOML");
@@ -126,7 +123,7 @@ mod tests {
             config["plugin"]["p"]["grant"]["wasi"]["env"]["HOME"],
             "${env:PATH}"
         );
-        let url = &config["keyvalue"]["shared"]["url"];
+        let url = &config["plugin"]["p"]["config"]["url"];
         assert_eq!(url, "redis://(not shown)@10.0.0.1:6379/0");
     }
 }

@@ -4,7 +4,7 @@ use rustls::ProtocolVersion;
 use tokio_rustls::server::TlsStream;
 use witgate_runtime::Attributes;
 use x509_parser::certificate::X509Certificate;
-use x509_parser::objects::{oid_registry, oid2sn};
+use x509_parser::objects::{oid_registry, oid2abbrev};
 use x509_parser::prelude::FromDer;
 
 use crate::connection::Socket;
@@ -62,7 +62,7 @@ fn subject(certificate: &[u8]) -> Option<Box<str>> {
             if !subject.is_empty() {
                 subject.push_str(if nth == 0 { ", " } else { " + " });
             }
-            match oid2sn(attribute.attr_type(), oid_registry()) {
+            match oid2abbrev(attribute.attr_type(), oid_registry()) {
                 Ok(name) => subject.push_str(name),
                 Err(_) => subject.push_str(&attribute.attr_type().to_id_string()),
             }

@@ -69,7 +69,10 @@ pub(super) async fn attempt(
         }
         Err(Unanswered::Broken(mut error)) => match error.take_message() {
             Some(request) => {
-                let why = format!("{name}: it closed the new connection at once");
+                let why = format!(
+                    "{name}: it closed the new connection, or spoke on it, before it was asked anything; \
+                     it may speak another protocol than `protocol` says"
+                );
                 Err(Attempt::Unsent(
                     request.into_body(),
                     Failure::bad_gateway(why),
