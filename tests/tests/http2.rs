@@ -620,6 +620,24 @@ fn a_client_that_makes_no_room_for_a_response_loses_its_stream_and_not_its_conne
 }
 
 #[test]
+fn via_names_the_version_that_the_client_speaks() {
+    let upstream = hello();
+    let config =
+        relay(upstream.address(), BOTH).replace("workers = 1", "workers = 1\nvia = \"edge\"");
+    let witgate = Witgate::start(&config);
+    let mut client = Client::open(witgate.address("main"));
+    let answer = client.exchange(get("http://a.example/"));
+    assert_eq!(answer.expect("a response").status, StatusCode::OK);
+    assert_eq!(witgate.get("main", "/").status(), 200);
+    let received = upstream.received();
+    let hops: Vec<_> = received
+        .iter()
+        .map(|one| one.request.header("via"))
+        .collect();
+    assert_eq!(hops, [Some("2.0 edge"), Some("1.1 edge")]);
+}
+
+#[test]
 fn h2load_gets_an_answer_to_each_request() {
     let upstream = hello();
     let witgate = Witgate::start(&relay(upstream.address(), BOTH));

@@ -108,7 +108,8 @@ async fn live(
     let (mut parts, incoming) = request.into_parts();
 
     // The head: one reading or none.
-    if parts.version == Version::HTTP_2 {
+    let version = parts.version;
+    if version == Version::HTTP_2 {
         connection::settle_http2(&mut parts, context.limits.header_count)?;
     }
     let server = worker.server();
@@ -118,7 +119,7 @@ async fn live(
         entry.trace = head::trace::carry_on(&mut parts.headers, config, || worker.random());
     }
     if let Some(via) = &server.via {
-        head::via::add(&mut parts, via)?;
+        head::via::add(&mut parts, version, via)?;
     }
 
     // The request's body, not read yet.

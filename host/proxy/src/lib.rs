@@ -8,7 +8,7 @@
 //!   head (normalise, hop-by-hop, forwarded, id) → route → chain forward (request hooks)
 //!     → reply | wasi:http component | upstream (choose, connect, send, retry what is safe)
 //!   ← chain back (response hooks, reverse order, only the plugins that were passed)
-//!   ← transforms on the bodies; for an upgraded connection a splice, or its messages through the plugins
+//!   ← transforms on the bodies, compression; for an upgraded connection a splice, or its messages through the plugins
 //! → access log, metrics, completion hooks
 //! ```
 //!

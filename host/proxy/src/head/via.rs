@@ -5,12 +5,12 @@ use http::{HeaderValue, StatusCode, Version, header, request};
 use crate::config::Via;
 use crate::failure::Failure;
 
-/// Adds us to the proxies that a request has passed.
+/// Adds us to the proxies that a request has passed; `version` is the one that it came in.
 ///
 /// # Errors
 ///
 /// 508 when we are among them already: it goes in a circle.
-pub(crate) fn add(parts: &mut request::Parts, via: &Via) -> Result<(), Failure> {
+pub(crate) fn add(parts: &mut request::Parts, version: Version, via: &Via) -> Result<(), Failure> {
     let fields = parts.headers.get_all(header::VIA).iter();
     let hops = fields
         .filter_map(|list| list.to_str().ok())
@@ -22,9 +22,9 @@ pub(crate) fn add(parts: &mut request::Parts, via: &Via) -> Result<(), Failure> 
             "the request was here before: `Via` has the name of `server.via`",
         ));
     }
-    let version = match parts.version {
+    let version = match version {
         Version::HTTP_10 => "1.0",
-        Version::HTTP_2 => "2",
+        Version::HTTP_2 => "2.0",
         _ => "1.1",
     };
     let hop = HeaderValue::try_from(format!("{version} {}", via.name));
@@ -47,12 +47,12 @@ mod tests {
             (&["1.1 other, 1.0 edge-10 (edge-1)"], false),
             (&["1.1 a", "1.1 other,2 Edge-1 (x)"], true),
         ] {
-            let mut request = http::Request::builder().uri("/").version(Version::HTTP_10);
+            let mut request = http::Request::builder().uri("/");
             for field in fields {
                 request = request.header(header::VIA, *field);
             }
             let (mut parts, ()) = request.body(()).expect("a request").into_parts();
-            let added = add(&mut parts, &via);
+            let added = add(&mut parts, Version::HTTP_10, &via);
             assert_eq!(added.is_err(), refused, "{fields:?}");
             let last = parts.headers.get_all(header::VIA).iter().next_back();
             if !refused {
