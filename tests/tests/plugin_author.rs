@@ -6,9 +6,9 @@ mod catalogue;
 
 use std::env;
 use std::ffi::OsString;
-use std::fs;
+use std::fs::{self, Permissions};
 use std::net::SocketAddr;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -33,14 +33,8 @@ fn built() -> PathBuf {
 /// A directory in which `witgate`, `node` and cargo are found, and cargo asks no network: what the plugins of this
 /// repository were built with is there, and a new project is locked to that.
 fn workplace() -> Setup {
-    let node = PathBuf::from(clients::interpreter("node").get_program());
-    let node = node.parent().expect("a program is in a directory");
-    let path = env::var_os("PATH").unwrap_or_default();
-    let mut directories = vec![built(), node.to_owned()];
-    directories.extend(env::split_paths(&path));
-    let path = env::join_paths(directories).expect("no directory has a colon in it");
     Setup::new()
-        .env("PATH", path)
+        .env("PATH", path(&[]))
         .env("CARGO_NET_OFFLINE", "true")
         // Where the testkit builds plugins: the dependencies are compiled once for all.
         .env(
@@ -49,16 +43,34 @@ fn workplace() -> Setup {
         )
 }
 
+/// Where programs are looked for: there first, then where `witgate` and `node` are, then where everybody looks.
+fn path(first: &[PathBuf]) -> OsString {
+    let node = PathBuf::from(clients::interpreter("node").get_program());
+    let node = node.parent().expect("a program is in a directory");
+    let mut directories = first.to_vec();
+    directories.extend([built(), node.to_owned()]);
+    let everybody = env::var_os("PATH").unwrap_or_default();
+    directories.extend(env::split_paths(&everybody));
+    env::join_paths(directories).expect("no directory has a colon in it")
+}
+
+/// The same, with a program in the way of the real one that would ask the network: what it installs is linked instead.
+fn workplace_with(program: &str, script: &str) -> Setup {
+    let script = format!("#!/bin/sh\nset -e\n{script}\n");
+    let setup = workplace().file(&format!("bin/{program}"), &script);
+    let bin = setup.path().join("bin");
+    fs::set_permissions(bin.join(program), Permissions::from_mode(0o755)).expect("it is ours");
+    setup.env("PATH", path(&[bin]))
+}
+
 fn in_directory(setup: &Setup, directory: &Path, arguments: &[&str]) -> Ended {
     let mut command = setup.command(arguments);
     command.current_dir(directory);
     Process::start(&format!("witgate {}", arguments.join(" ")), command).wait(BOUND)
 }
 
-/// Makes a project called `hello` and does what `new` says comes next, but for what installs a toolchain: that one is
-/// told by `installed` instead.
-fn follow_the_steps(language: &str, installed: impl FnOnce(&Path)) -> (Setup, PathBuf) {
-    let setup = workplace();
+/// Makes a project called `hello` and does what `new` says comes next, but for what `rustup` installs.
+fn follow_the_steps(language: &str, setup: Setup) -> (Setup, PathBuf) {
     let made = setup.run_to_end(&["plugin", "new", "hello", "--lang", language]);
     assert!(made.status.success(), "{}", made.output());
     let steps: Vec<&str> = made
@@ -66,16 +78,19 @@ fn follow_the_steps(language: &str, installed: impl FnOnce(&Path)) -> (Setup, Pa
         .lines()
         .filter_map(|line| line.strip_prefix("  "))
         .collect();
-    assert_eq!(steps.len(), 4, "{}", made.stdout);
     assert_eq!(steps[0], "cd hello");
+    let steps: Vec<&&str> = steps[1..]
+        .iter()
+        .filter(|step| !step.starts_with("rustup target add "))
+        .collect();
+    assert_eq!(steps.len(), 2, "{}", made.stdout);
     let directory = setup.path().join("hello");
-    installed(&directory);
-    for step in &steps[2..] {
+    for step in steps {
         let arguments: Vec<&str> = step.split(' ').skip(1).collect();
         assert!(step.starts_with("witgate plugin "), "{step}");
         let ended = in_directory(&setup, &directory, &arguments);
         assert!(ended.status.success(), "{step}:\n{}", ended.output());
-        if *step == "witgate plugin test" {
+        if step.ends_with(" test") {
             assert!(
                 ended.stdout.contains("5 tests passed"),
                 "{}",
@@ -92,7 +107,7 @@ fn repository() -> PathBuf {
 
 #[test]
 fn a_new_plugin_in_rust_builds_passes_its_tests_and_is_built_anew_while_it_is_served() {
-    let (setup, directory) = follow_the_steps("rust", |_| ());
+    let (setup, directory) = follow_the_steps("rust", workplace());
     let component = fs::read(directory.join("hello.wasm")).expect("it was built");
 
     let inspected = in_directory(
@@ -158,23 +173,49 @@ fn is_served_and_built_anew(setup: &Setup, directory: &Path) {
 }
 
 #[test]
-fn a_new_plugin_in_javascript_builds_and_passes_its_tests_once_its_toolchain_is_installed() {
+fn a_new_plugin_in_javascript_installs_its_toolchain_builds_and_passes_its_tests() {
     let modules = repository().join("tests/wasi-http/javascript/node_modules");
-    follow_the_steps("js", |directory| {
-        let failed = in_directory(&workplace(), directory, &["plugin", "build"]);
-        assert_eq!(failed.status.code(), Some(1));
-        let told = "run `npm install --ignore-scripts`";
-        assert!(failed.stderr.contains(told), "{}", failed.stderr);
-        symlink(modules, directory.join("node_modules")).expect("a link");
-    });
+    let script = format!(
+        "test \"$*\" = 'install --ignore-scripts --no-fund'\ntest -f package.json\nln -s '{}' node_modules",
+        modules.display()
+    );
+    let (setup, directory) = follow_the_steps("js", workplace_with("npm", &script));
+    fs::remove_file(directory.join("node_modules")).expect("it is a link");
+    fs::remove_file(directory.join("hello.wasm")).expect("it was built");
+    let failed = in_directory(&setup, &directory, &["plugin", "build", "--offline"]);
+    assert_eq!(failed.status.code(), Some(1));
+    let told = "run `npm install --ignore-scripts --no-fund`";
+    assert!(failed.stderr.contains(told), "{}", failed.stderr);
 }
 
 #[test]
-fn a_new_plugin_in_python_builds_and_passes_its_tests() {
+fn a_new_plugin_in_python_installs_its_toolchain_builds_and_passes_its_tests() {
     let environment = repository().join("tests/wasi-http/python/.venv");
-    follow_the_steps("python", |directory| {
-        symlink(environment, directory.join(".venv")).expect("a link");
-    });
+    // pip finds there what the project lists, and asks no network.
+    let script = format!(
+        "test \"$*\" = '-m venv .venv'\nln -s '{}' .venv",
+        environment.display()
+    );
+    follow_the_steps("python", workplace_with("python3", &script));
+}
+
+#[test]
+fn an_installation_that_fails_or_installs_something_else_is_said() {
+    for (script, told) in [
+        (
+            "echo no such package >&2; exit 3",
+            "`npm install --ignore-scripts --no-fund` failed (exit status: 3)",
+        ),
+        ("exit 0", "did not install jco"),
+    ] {
+        let setup = workplace_with("npm", script);
+        let made = setup.run_to_end(&["plugin", "new", "hello", "--lang", "js"]);
+        assert!(made.status.success(), "{}", made.output());
+        let directory = setup.path().join("hello");
+        let failed = in_directory(&setup, &directory, &["plugin", "build"]);
+        assert_eq!(failed.status.code(), Some(1), "{}", failed.output());
+        assert!(failed.stderr.contains(told), "{}", failed.stderr);
+    }
 }
 
 #[test]

@@ -17,6 +17,7 @@ mod project;
 mod run;
 mod template;
 mod test;
+mod toolchain;
 
 use crate::Ended;
 

@@ -16,9 +16,10 @@ pub(crate) enum Plugin {
     New(New),
     /// Build the project's component, with the toolchain of its language
     ///
-    /// Finds out by the project's files which that is: Cargo.toml, package.json, or pyproject.toml. What is missing is
-    /// named with the command that installs it. The component is written as NAME.wasm into the project's directory, or
-    /// left alone when the build fails.
+    /// Finds out by the project's files which that is: Cargo.toml, package.json, or pyproject.toml. What the project lists
+    /// is installed into it when it is not there yet (npm into node_modules, pip into .venv, crates by cargo); what else
+    /// is missing is named with the command that installs it. The component is written as NAME.wasm into the project's
+    /// directory, or left alone when the build fails.
     Build(Build),
     /// Run the project's tests under the runtime that serves production
     ///
@@ -116,6 +117,9 @@ pub(crate) struct Project {
     /// The project's directory
     #[arg(long, value_name = "DIR", default_value = ".")]
     pub(crate) project: PathBuf,
+    /// Install nothing, and let cargo ask no network; a toolchain that is missing is an error
+    #[arg(long)]
+    pub(crate) offline: bool,
 }
 
 #[derive(Debug, Group)]

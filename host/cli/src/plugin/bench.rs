@@ -52,7 +52,7 @@ pub(crate) fn bench(args: &Bench) -> Result<(), Ended> {
     let bytes = match &args.component {
         Some(component) => component::read(component)?,
         None => {
-            let project = Project::find(&args.project.project)?;
+            let project = Project::find(&args.project)?;
             build::build_project(&project)?;
             component::read(&project.component().display().to_string())?
         }

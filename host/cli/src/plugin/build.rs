@@ -1,4 +1,4 @@
-//! `witgate plugin build`: the toolchain of the project's language, and what is wrong with it.
+//! `witgate plugin build`: the toolchain of the project's language makes a component of it.
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ use witgate_chrome::write_atomically;
 use witgate_runtime::interfaces_of;
 
 use super::project::{Kind, Project, shown, unreadable};
-use super::{args, component};
+use super::{args, component, toolchain};
 use crate::Ended;
 
 /// The world of the project's own WIT package, which the templates write.
@@ -18,7 +18,7 @@ const WORLD: &str = "component";
 
 /// Builds the component of the project and says what came out.
 pub(crate) fn build(args: &args::Project) -> Result<PathBuf, Ended> {
-    let project = Project::find(&args.project)?;
+    let project = Project::find(args)?;
     build_project(&project)?;
     Ok(project.component())
 }
@@ -58,6 +58,7 @@ fn rust(project: &Project) -> Result<Vec<u8>, Ended> {
     let build = Build::new(&project.directory, target)
         .package(&project.name)
         .profile(profile(&project.directory))
+        .offline(project.offline)
         .shown(true);
     match build.run() {
         Ok(mut components) => Ok(components.remove(0).bytes),
@@ -84,14 +85,7 @@ fn profile(directory: &Path) -> &'static str {
 }
 
 fn javascript(project: &Project, main: &str) -> Result<Vec<u8>, Ended> {
-    let jco = "node_modules/@bytecodealliance/jco/dist/jco.js";
-    if !project.directory.join(jco).is_file() {
-        return Err(missing(
-            project,
-            "jco, which makes components of JavaScript, is not installed",
-            "npm install --ignore-scripts",
-        ));
-    }
+    let jco = toolchain::jco(project)?;
     made_by("jco", project, |out| {
         let mut node = Command::new("node");
         node.args([jco, "componentize", main, "--wit", "wit"])
@@ -104,17 +98,7 @@ fn javascript(project: &Project, main: &str) -> Result<Vec<u8>, Ended> {
 }
 
 fn python(project: &Project, module: &str) -> Result<Vec<u8>, Ended> {
-    let own = project.directory.join(".venv/bin/componentize-py");
-    let program = match std::path::absolute(own) {
-        Ok(own) if own.is_file() => own,
-        _ => in_path("componentize-py").ok_or_else(|| {
-            missing(
-                project,
-                "componentize-py, which makes components of Python, is not installed",
-                "python3 -m venv .venv && .venv/bin/pip install -r requirements.txt",
-            )
-        })?,
-    };
+    let program = toolchain::componentize_py(project)?;
     made_by("componentize-py", project, |out| {
         let mut componentize = Command::new(&program);
         componentize
@@ -137,13 +121,9 @@ fn made_by(
     let mut command = command(&out);
     command.current_dir(&project.directory);
     let program = command.get_program().to_string_lossy().into_owned();
-    let output = command.output().map_err(|error| {
-        let help = match program.as_str() {
-            "node" => "; install Node.js 20 or later: https://nodejs.org",
-            _ => "",
-        };
-        Ended::because(format!("cannot run `{program}`: {error}{help}"))
-    })?;
+    let output = command
+        .output()
+        .map_err(|error| toolchain::not_run(&program, &error))?;
     if !output.status.success() {
         for said in [&output.stdout, &output.stderr] {
             eprint!("{}", String::from_utf8_lossy(said));
@@ -155,18 +135,4 @@ fn made_by(
         )));
     }
     std::fs::read(&out).map_err(|error| unreadable(&out, &error))
-}
-
-fn missing(project: &Project, what: &str, command: &str) -> Ended {
-    Ended::because(format!(
-        "{what}; in {} run `{command}`",
-        shown(&project.directory)
-    ))
-}
-
-fn in_path(program: &str) -> Option<PathBuf> {
-    let path = env::var_os("PATH")?;
-    env::split_paths(&path)
-        .map(|directory| directory.join(program))
-        .find(|file| file.is_file())
 }

@@ -161,16 +161,15 @@ fn write(path: &Path, text: &str) -> Result<(), Ended> {
 }
 
 fn next_steps(args: &New, directory: &Path) -> String {
-    let install = match args.lang {
-        Language::Rust => "  rustup target add wasm32-unknown-unknown\n",
-        Language::Js => "  npm install --ignore-scripts\n",
-        Language::Python => {
-            "  python3 -m venv .venv && .venv/bin/pip install -r requirements.txt\n"
-        }
+    let (install, installed) = match args.lang {
+        Language::Rust => ("  rustup target add wasm32-unknown-unknown\n", ""),
+        Language::Js => ("", ", after installing jco into node_modules"),
+        Language::Python => ("", ", after installing componentize-py into .venv"),
     };
     format!(
         "{directory} is a plugin. Next:\n\n  cd {directory}\n{install}  witgate plugin build\n  witgate plugin test\n\n\
-         Then `witgate plugin run` serves it, and builds it anew whenever you change it.",
-        directory = directory.display()
+         `build` makes {name}.wasm{installed}. Then `witgate plugin run` serves it, and builds it anew whenever you change it.",
+        directory = directory.display(),
+        name = args.name
     )
 }

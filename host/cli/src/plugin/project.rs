@@ -8,6 +8,7 @@ use serde_json::Value;
 use witgate_build::Metadata;
 use witgate_proxy::config::{Document, shape};
 
+use super::args;
 use crate::Ended;
 use crate::load;
 
@@ -19,6 +20,8 @@ pub(crate) struct Project {
     /// What the project's own file says of it; of Rust, cargo reads it.
     pub(crate) metadata: Metadata,
     pub(crate) name: String,
+    /// Nothing is installed, and cargo asks no network.
+    pub(crate) offline: bool,
 }
 
 /// How the component is made.
@@ -42,8 +45,13 @@ const NO_SOURCES: [&str; 4] = ["node_modules", "target", "__pycache__", "tests"]
 const SOURCES: [&str; 9] = ["rs", "js", "mjs", "ts", "py", "wit", "json", "toml", "txt"];
 
 impl Project {
-    /// The project in a directory.
-    pub(crate) fn find(directory: &Path) -> Result<Self, Ended> {
+    /// The project that is meant.
+    pub(crate) fn find(args: &args::Project) -> Result<Self, Ended> {
+        let offline = args.offline;
+        Self::within(&args.project).map(|project| Self { offline, ..project })
+    }
+
+    fn within(directory: &Path) -> Result<Self, Ended> {
         let at = |file: &str| directory.join(file);
         if at("Cargo.toml").is_file() {
             return Self::rust(directory);
@@ -67,6 +75,7 @@ impl Project {
             kind: Kind::Rust,
             metadata: Metadata::default(),
             name,
+            offline: false,
         })
     }
 
@@ -94,6 +103,7 @@ impl Project {
                 description: text("description"),
             },
             name: file_name(&name),
+            offline: false,
             kind: Kind::JavaScript { main },
         })
     }
@@ -112,6 +122,7 @@ impl Project {
                 description: text("description"),
             },
             name,
+            offline: false,
             kind: Kind::Python {
                 module: "plugin".into(),
             },

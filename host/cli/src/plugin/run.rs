@@ -12,7 +12,7 @@ use crate::{Ended, args as command_line, demo, load, log, run as proxy};
 
 pub(crate) fn run(args: &args::Run) -> Result<(), Ended> {
     let _flushes_the_log = log::start(&args.log)?;
-    let project = Project::find(&args.project.project)?;
+    let project = Project::find(&args.project)?;
     // Before the first build, so that what is changed meanwhile is built as well.
     let watch = Watch::new(watched(&project)?);
     build::build_project(&project)?;

@@ -38,7 +38,7 @@ pub(crate) struct Ran {
 pub(crate) fn test(args: &args::Test) -> Result<bool, Ended> {
     let project = match args.component {
         Some(_) => None,
-        None => Some(Project::find(&args.project.project)?),
+        None => Some(Project::find(&args.project)?),
     };
     let files = match (&project, args.files.is_empty()) {
         (_, false) => args.files.clone(),
