@@ -2,6 +2,7 @@
 //! once, trailers; and what it did not look at is sent again.
 
 use std::fs;
+use std::net::TcpListener;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
@@ -170,6 +171,59 @@ fn a_call_streams_both_ways_and_ends_with_trailers() {
             &"fine".parse().expect("a value")
         )
     );
+}
+
+/// Serves one request, and says in the head of its answer what its body and its trailers held.
+async fn tell_what_came(listener: TcpListener) {
+    listener.set_nonblocking(true).expect("it is a socket");
+    let listener = tokio::net::TcpListener::from_std(listener).expect("it is a socket");
+    let (stream, _) = listener.accept().await.expect("a connection");
+    let mut connection = h2::server::handshake(stream).await.expect("HTTP/2");
+    let request = connection.accept().await.expect("a request");
+    let (request, mut respond) = request.expect("it is whole");
+    // It also moves the frames of the request.
+    let driving = tokio::spawn(async move { connection.accept().await.is_some() });
+    let announced = request.headers().contains_key("trailer");
+    let (mut body, mut length) = (request.into_body(), 0);
+    while let Some(data) = body.data().await {
+        length += data.expect("it is whole").len();
+    }
+    let trailers = body.trailers().await.expect("they are whole");
+    let sum = trailers.and_then(|trailers| trailers.get("x-sum").cloned());
+    let told = format!("{announced} {length} {sum:?}");
+    let response = http::Response::builder().header("x-told", told).body(());
+    let response = response.expect("a response");
+    respond.send_response(response, true).expect("it is open");
+    driving.await.expect("it does not panic");
+}
+
+#[test]
+fn trailers_of_a_request_pass_that_nothing_announces() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("the loopback has a free port");
+    let address = listener.local_addr().expect("it is bound");
+    let origin = std::thread::spawn(move || {
+        let mut runtime = tokio::runtime::Builder::new_current_thread();
+        let runtime = runtime.enable_all().build().expect("a runtime");
+        runtime.block_on(tell_what_came(listener));
+    });
+    let keys = format!("endpoints = [\"http://{address}\"]\nprotocol = \"h2\"\n");
+    let witgate = Witgate::start(&config(&keys));
+    let mut client = Client::open(witgate.address("h2"));
+    let request = Request::post("http://calls.test/").body(());
+    let begun = client.begin(request.expect("a request"), false);
+    let (response, mut sending) = begun.expect("it is taken");
+    let body = Bytes::from_static(b"body");
+    sending.send_data(body, false).expect("it is open");
+    let sum = [(
+        "x-sum".parse().expect("a name"),
+        "7".parse().expect("a value"),
+    )];
+    let trailers = sending.send_trailers(sum.into_iter().collect());
+    trailers.expect("it is open");
+    let answer = client.answer(response).expect("an answer");
+    assert_eq!(answer.headers["x-told"], "false 4 Some(\"7\")");
+    drop((client, witgate));
+    origin.join().expect("it does not panic");
 }
 
 #[test]

@@ -22,6 +22,7 @@ use crate::config::{Destination, RouteTimeouts, Websocket};
 use crate::connection::websocket_key::{self, OwnKey};
 use crate::connection::{self, Busy, Context, Peer};
 use crate::failure::{Failure, Side};
+use crate::grpc::Call;
 use crate::head::{self, Received, remove_hop_by_hop};
 use crate::messages::{self, MessageChain};
 use crate::path;
@@ -54,6 +55,7 @@ pub(crate) async fn serve(
         tls.note(&entry.attributes);
     }
     let head_only = request.method() == Method::HEAD;
+    let call = Call::of(request.headers());
     let is_stream = tunnel::is_stream_offered(&request);
     let mut client_end = tunnel::offered(&mut request);
     let mut messages = MessageChain::default();
@@ -79,6 +81,9 @@ pub(crate) async fn serve(
     response = framed(response, head_only);
     if let Some(kept) = &entry.kept {
         kept.note_response(&response);
+    }
+    if let Some(call) = call {
+        call.settle(&mut response);
     }
     if let Some(granted) = response.extensions_mut().remove::<Granted>()
         && let Some(client_end) = client_end.take()

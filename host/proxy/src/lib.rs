@@ -65,6 +65,8 @@ mod compress;
 
 mod trailers;
 
+mod grpc;
+
 mod reply;
 
 mod file;

@@ -8,11 +8,16 @@ use crate::config::FixedReply;
 use crate::failure::Failure;
 use crate::file::{self, Mount};
 
+/// In the extensions of a response that a route or a plugin made, and no upstream.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct OwnReply;
+
 /// The reply of a route.
 pub(crate) fn fixed(reply: &FixedReply) -> Response<Body> {
     let mut response = Response::new(Body::full(reply.body.clone()));
     *response.status_mut() = reply.status;
     response.headers_mut().extend(reply.headers.iter().cloned());
+    response.extensions_mut().insert(OwnReply);
     response
 }
 
@@ -37,11 +42,13 @@ pub(crate) fn of_plugin(
             for (name, value) in &of_file {
                 response.headers_mut().insert(name, value.clone());
             }
+            response.extensions_mut().insert(OwnReply);
             return Ok(response);
         }
     };
     let mut response = Response::new(body);
     *response.status_mut() = reply.status;
     *response.headers_mut() = reply.headers;
+    response.extensions_mut().insert(OwnReply);
     Ok(response)
 }
