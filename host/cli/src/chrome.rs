@@ -176,6 +176,11 @@ fn split<T>(located: Option<Located<T>>) -> (Option<T>, Option<Location>) {
 }
 
 impl Chrome {
+    /// Of the DevTools protocol.
+    pub(crate) fn port(&self) -> u16 {
+        self.config.port
+    }
+
     /// What can be known without starting anything: that there is a browser, and that its arguments can work.
     pub(crate) fn check(&self, file: &str) -> Result<(), Problems> {
         self.config

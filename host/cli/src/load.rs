@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use witgate_proxy::config::{
     CodeCache as CodeCacheSetting, ComponentSource, Config, Document, Problems,
+    warn_of_open_browsers,
 };
 use witgate_proxy::{Builtins, Generation};
 use witgate_runtime::{CodeCache, Runtime};
@@ -82,6 +83,10 @@ pub(crate) fn try_read(path: &Path, files: &mut Files) -> Result<(Loaded, Proble
     files.secrets.extend(secrets);
     if let Some(config) = &config {
         files.add_components(config);
+    }
+    if let Some(config) = &config {
+        let port = chrome.as_ref().map(Chrome::port);
+        warn_of_open_browsers(&reader, config, port);
     }
     let (config, warnings) = reader.finish(config)?;
     let loaded = Loaded {

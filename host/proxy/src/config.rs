@@ -42,6 +42,7 @@ mod read;
 
 mod route;
 mod route_check;
+mod weak;
 
 mod admin;
 mod authorities;
@@ -105,3 +106,4 @@ pub use suggest::did_you_mean;
 pub(crate) use template::Filling;
 pub use template::Template;
 pub use upstream::*;
+pub use weak::warn_of_open_browsers;

@@ -5,7 +5,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{Config, Document, Problems};
+use super::{Config, Document, Problems, warn_of_open_browsers};
 
 fn report(path: &Path) -> String {
     let read = || -> Result<(Config, Problems), Problems> {
@@ -16,6 +16,9 @@ fn report(path: &Path) -> String {
         // Known to the binary, though not to this crate.
         root.item("chrome");
         root.finish();
+        if let Some(config) = &config {
+            warn_of_open_browsers(&reader, config, Some(6667));
+        }
         reader.finish(config)
     };
     match read() {

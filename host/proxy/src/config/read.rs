@@ -8,7 +8,7 @@ use super::model::{Config, KeyValueStore, Listener, Server};
 use super::route::Names;
 use super::shape::{Located, named, table, tables};
 use super::{Contents, Document, Item, Problem, Problems, Section};
-use super::{admin, keyvalue, listener, plugin, route, route_check, server, upstream};
+use super::{admin, keyvalue, listener, plugin, route, route_check, server, upstream, weak};
 
 impl Config {
     /// Reads a file that holds nothing but what this crate knows. The second value holds the warnings.
@@ -88,6 +88,7 @@ impl Config {
             admin,
         };
         route_check::unused(reader, &config);
+        weak::warn(reader, &config);
         Some(config)
     }
 }
@@ -264,7 +265,7 @@ mod tests {
 
             [plugin.token]
             component = "builtin:bearer-auth"
-            config.tokens = [{ name = "devbox", value = "abc" }]
+            config.tokens = [{ name = "devbox", value = "0123456789abcdef" }]
         "#;
         let (config, warnings) = config(text).expect("it is valid");
         assert!(warnings.is_empty(), "{warnings}");

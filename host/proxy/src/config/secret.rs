@@ -95,7 +95,7 @@ fn collect(value: &DeValue<'_>, span: Range<usize>, secret: bool, secrets: &mut 
     }
 }
 
-fn is_secret(key: &str) -> bool {
+pub(super) fn is_secret(key: &str) -> bool {
     let key = key.to_lowercase().replace('_', "-");
     SECRET_WORDS.iter().any(|word| key.contains(word))
 }

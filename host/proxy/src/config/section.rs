@@ -68,6 +68,11 @@ impl<'d> Reader<'d> {
         }
     }
 
+    /// What is read.
+    pub(super) fn document(&self) -> &'d Document {
+        self.document
+    }
+
     /// What this file holds is part of the configuration.
     pub(super) fn watch(&self, file: PathBuf) {
         self.document.files.borrow_mut().push(file);
