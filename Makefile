@@ -1,7 +1,7 @@
 # Everything a newcomer needs. Each target sets up what it needs itself.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench soak soak-reload fuzz fmt lint doc
+.PHONY: help demo test bench soak soak-reload fuzz fmt lint doc book
 
 CARGO ?= cargo
 
@@ -42,6 +42,10 @@ fmt: ## format the code
 lint: ## format and lints, nothing changed
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+
+book: ## build the book of docs/ into target/book
+	scripts/setup.sh book
+	scripts/book.sh
 
 doc: ## build the API documentation
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps

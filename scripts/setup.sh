@@ -2,7 +2,7 @@
 # Puts in place what `make demo`, `make test` or `make bench` needs, on a fresh Debian with rustup. What is there already
 # is left alone, so it may be run as often as you like.
 #
-# usage: scripts/setup.sh demo|test|bench
+# usage: scripts/setup.sh demo|test|bench|book
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -104,6 +104,22 @@ set_up_clients() {
     cd ../..
 }
 
+# mdbook, and what checks the schema of the configuration and the admin API.
+set_up_checkers() {
+    if ! python3 -c 'import ensurepip, venv' 2>/dev/null; then
+        install_packages python3 python3-venv || fail "Python 3 with venv is missing"
+    fi
+    cd tests/checkers
+    if ! cmp -s requirements.txt .venv/installed; then
+        say "installing mdbook, jsonschema and schemathesis into tests/checkers/.venv"
+        rm -rf .venv
+        python3 -m venv .venv
+        .venv/bin/pip install --quiet --disable-pip-version-check --requirement requirements.txt
+        cp requirements.txt .venv/installed
+    fi
+    cd ../..
+}
+
 # What the deployment files are checked with: kubectl's kustomize and the schemas, and a container made by hand.
 set_up_manifests() {
     have bwrap && have tini || install_packages bubblewrap tini || fail "bubblewrap and tini are missing"
@@ -138,6 +154,10 @@ test)
     set_up_clients
     set_up_wasi_http
     set_up_manifests
+    set_up_checkers
+    ;;
+book)
+    set_up_checkers
     ;;
 *)
     sed -n '2,5s/^# \{0,1\}//p' "$0" >&2

@@ -34,6 +34,17 @@ pub fn python(script: &str, arguments: &[&str]) -> Value {
     run("python", script, arguments)
 }
 
+/// A program that `tests/checkers/requirements.txt` installs.
+#[must_use]
+pub fn checker(program: &str) -> Command {
+    let bin = "checkers/.venv/bin";
+    Command::new(
+        Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join(bin)
+            .join(program),
+    )
+}
+
 /// A name of this machine that is neither an address nor below `localhost`, so that Chromium itself would refuse it.
 ///
 /// # Panics

@@ -17,6 +17,7 @@ fn help_names_every_command_and_every_command_has_help() {
     for command in [
         &["run"][..],
         &["check"],
+        &["schema"],
         &["harvest"],
         &["snapshot", "pull"],
         &["profile", "backup"],

@@ -1,12 +1,21 @@
 //! Promise: every configuration in the documentation is one that `witgate check` takes, and every link leads somewhere.
 
+#[path = "docs/book.rs"]
+mod book;
 #[path = "docs/contract.rs"]
 mod contract;
+#[path = "docs/reference.rs"]
+mod reference;
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
 
+use serde_json::Value;
+use witgate_tests::clients::checker;
 use witgate_tests::generated::as_written;
+use witgate_tests::process::Process;
 use witgate_tests::witgate::Setup;
 
 fn root() -> PathBuf {
@@ -154,6 +163,122 @@ fn the_page_of_the_contract_says_what_the_contract_says() {
         "each file of wit/ has its place on the page"
     );
     as_written("docs/contract.md", &contract::page(&texts));
+}
+
+#[test]
+fn the_tables_of_the_configuration_are_those_of_the_schema() {
+    let page = fs::read_to_string(root().join("docs/configuration.md")).expect("it is there");
+    let printed = Setup::new().run_to_end(&["schema"]);
+    assert!(printed.status.success(), "{}", printed.output());
+    let schema = serde_json::from_str(&printed.stdout).expect("it is JSON");
+    as_written("docs/configuration.md", &reference::page(&page, &schema));
+}
+
+/// Configurations that lie in files of their own.
+fn files(folder: &Path, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).expect("the folder is there") {
+        let path = entry.expect("the folder can be read").path();
+        let name = path
+            .file_name()
+            .map_or("".into(), |name| name.to_string_lossy());
+        if path.is_dir() && !["target", "node_modules", "state", ".venv"].contains(&&*name) {
+            files(&path, found);
+        } else if name.ends_with(".toml") {
+            let text = fs::read_to_string(&path).expect("it is text");
+            if text.lines().any(|line| line.trim() == "[[listener]]") {
+                found.push(path.clone());
+            }
+        }
+    }
+}
+
+/// A broken configuration whose report has an error, which a schema can see.
+fn is_refused_by_its_shape(case: &Path) -> Option<bool> {
+    /// What is wrong shows in no single value, or not in its shape.
+    const BEYOND: [&str; 12] = [
+        "bad-match",
+        "conflicting-routes",
+        "duplicate-listener",
+        "missing-component",
+        "missing-environment-variable",
+        "missing-secret-file",
+        "route-without-destination",
+        "route-without-listener",
+        "strip-prefix-beyond-path",
+        "two-destinations",
+        "unknown-plugin-and-listener",
+        "unknown-upstream",
+    ];
+    let expected = fs::read_to_string(case.with_extension("expected")).ok()?;
+    let name = case.file_stem()?.to_string_lossy();
+    match expected.contains("error: ") {
+        false => Some(false),
+        true if BEYOND.contains(&&*name) => None,
+        true => Some(true),
+    }
+}
+
+#[test]
+fn the_schema_takes_what_is_valid_and_refuses_what_has_another_shape() {
+    let setup = Setup::new();
+    let printed = setup.run_to_end(&["schema"]);
+    let setup = setup.file("schema.json", &printed.stdout);
+    let mut valid = Vec::new();
+    files(&root().join("examples"), &mut valid);
+    files(&root().join("host/cli/src"), &mut valid);
+    for (name, text) in pages() {
+        for (index, part) in configurations(&text).iter().enumerate() {
+            let file = format!("{}-{index}.toml", name.replace('/', "-"));
+            let path = setup.path().join(file);
+            fs::write(&path, completed(part)).expect("a written file");
+            valid.push(path);
+        }
+    }
+    assert!(valid.len() > 20, "only {valid:?}");
+    let entries = fs::read_dir(root().join("tests/broken-configs")).expect("they are there");
+    let broken = entries.map(|entry| entry.expect("it can be read").path());
+    let is_config = |path: &PathBuf| path.extension().is_some_and(|ending| ending == "toml");
+    let broken: Vec<_> = broken.filter(is_config).collect();
+    let mut command = checker("python");
+    command.arg(root().join("tests/checkers/schema.py"));
+    command.arg(setup.path().join("schema.json"));
+    command.args(&valid).args(&broken);
+
+    let ended = Process::start("schema.py", command).wait(Duration::from_secs(60));
+
+    assert!(ended.status.success(), "{}", ended.output());
+    let refused: Value = serde_json::from_str(&ended.stdout).expect("it is JSON");
+    let complaints = |file: &PathBuf| &refused[file.to_string_lossy().as_ref()];
+    for file in &valid {
+        assert!(
+            complaints(file).is_null(),
+            "{}: {}",
+            file.display(),
+            complaints(file)
+        );
+    }
+    for case in &broken {
+        if let Some(expected) = is_refused_by_its_shape(case) {
+            assert_eq!(
+                complaints(case).is_array(),
+                expected,
+                "{}: {}",
+                case.display(),
+                complaints(case)
+            );
+        }
+    }
+}
+
+#[test]
+fn the_book_is_built_without_a_warning_and_its_links_lead_somewhere() {
+    let setup = Setup::new();
+    let mut command = Command::new(root().join("scripts/book.sh"));
+    command.arg(setup.path().join("book"));
+    let ended = Process::start("book.sh", command).wait(Duration::from_secs(60));
+    assert!(ended.status.success(), "{}", ended.output());
+    let broken = book::broken_links(&setup.path().join("book"));
+    assert!(broken.is_empty(), "{broken:#?}");
 }
 
 #[test]

@@ -43,6 +43,12 @@ pub(crate) enum Command {
         after_help = "Exit codes: 0 it can be used (there may be warnings), 1 it cannot, 2 the command line is wrong."
     )]
     Check(Check),
+    /// Print what a configuration may hold, as JSON Schema
+    ///
+    /// Every key with its default and what it means, and what each built-in plugin takes: an editor that knows schemas
+    /// of TOML completes and checks with it.
+    #[command(after_help = SCHEMA_HELP)]
+    Schema,
     /// Take a snapshot of the shared Chromium's signed-in state, now
     ///
     /// Reads `[chrome]` and `[chrome.snapshot]`, connects to the running browser without disturbing its tabs, and
@@ -80,6 +86,13 @@ pub(crate) enum Command {
         directory: PathBuf,
     },
 }
+
+const SCHEMA_HELP: &str = "\
+Example:
+  witgate schema > witgate.schema.json
+
+and, as the first line of the configuration, for editors with taplo (Even Better TOML):
+  #:schema ./witgate.schema.json";
 
 const COMPLETIONS_HELP: &str = "\
 Examples:

@@ -5,6 +5,7 @@
 mod args;
 mod check;
 mod chrome;
+mod chrome_keys;
 mod demo;
 mod harvest;
 mod load;
@@ -18,6 +19,7 @@ mod progress;
 mod pull;
 mod reload;
 mod run;
+mod schema;
 mod snapshot;
 mod snapshot_shape;
 mod status;
@@ -42,6 +44,7 @@ fn main() -> ExitCode {
             Ok(false) => return ExitCode::FAILURE,
             Err(error) => Err(error),
         },
+        Command::Schema => schema::print(),
         Command::Completions { shell } => manual::completions(shell),
         Command::Man { directory } => manual::pages(&directory),
         Command::Harvest(harvest) => harvest::harvest(&harvest),

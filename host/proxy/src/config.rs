@@ -79,6 +79,9 @@ mod problem;
 mod report;
 mod suggest;
 
+pub mod keys;
+mod schema;
+
 mod location;
 mod model;
 
@@ -101,6 +104,7 @@ pub use matching::{Condition, Conditions, PathPattern, ValueMatch};
 pub use model::*;
 pub use plugin::read_config;
 pub use problem::{Problem, Problems, Severity};
+pub use schema::{PluginSchema, schema};
 pub use section::{Item, Reader, Section};
 pub use suggest::did_you_mean;
 pub(crate) use template::Filling;

@@ -6,11 +6,11 @@ use serde_json::{Value, json};
 use witgate_build::Metadata;
 use witgate_proxy::config::CodeCache;
 use witgate_proxy::{Need, need};
-use witgate_runtime::{CONTRACT_VERSION, Component, Interfaces, digest_of, interfaces_of};
+use witgate_runtime::{CONTRACT_VERSION, Interfaces, digest_of, interfaces_of};
 
 use super::args::Inspect;
 use super::component;
-use crate::{Ended, check, load};
+use crate::{Ended, check, load, schema};
 
 /// Everything that is to be said of a component.
 struct Found {
@@ -28,10 +28,11 @@ pub(crate) fn inspect(args: &Inspect) -> Result<(), Ended> {
     let bytes = component::read(&args.component)?;
     let interfaces = interfaces_of(&bytes);
     let digest = digest_of(&bytes);
+    let runtime = load::runtime(&CodeCache::Default)?;
     let found = Found {
         file: args.component.clone(),
         metadata: Metadata::of(&bytes),
-        schema: schema(&args.component, &bytes)?,
+        schema: schema::of_component(&runtime, &args.component, &bytes)?,
         hooks: component::hooks(&interfaces.exports)
             .into_iter()
             .map(str::to_owned)
@@ -52,31 +53,6 @@ pub(crate) fn inspect(args: &Inspect) -> Result<(), Ended> {
         _ => print!("{}", found.text().map_err(Ended::because)?),
     }
     Ok(())
-}
-
-/// Loads the component, which says why it is none of this witgate's, and asks it for its schema.
-fn schema(name: &str, bytes: &[u8]) -> Result<Option<Value>, Ended> {
-    let because = |error: &dyn std::fmt::Display| Ended::because(format!("{name}: {error}"));
-    let runtime = load::runtime(&CodeCache::Default)?;
-    let component = Component::load(&runtime, bytes).map_err(|error| because(&error))?;
-    let plugin = witgate_runtime::Plugin::new(
-        "inspected".into(),
-        component.into(),
-        "{}".into(),
-        witgate_runtime::Limits::default(),
-    );
-    let schema = tokio::runtime::Builder::new_current_thread()
-        .enable_time()
-        .build()
-        .map_err(Ended::because)?
-        .block_on(plugin.config_schema())
-        .map_err(|error| because(&error))?;
-    if schema.is_empty() {
-        return Ok(None);
-    }
-    serde_json::from_str(&schema)
-        .map(Some)
-        .map_err(|error| because(&format!("its configuration's schema is no JSON: {error}")))
 }
 
 impl Found {

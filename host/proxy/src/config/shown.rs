@@ -39,7 +39,7 @@ fn hide_grants(config: &mut Value) {
     }
 }
 
-fn table(table: &DeTable<'_>) -> Value {
+pub(super) fn table(table: &DeTable<'_>) -> Value {
     let entries = table.iter();
     let entry = |(key, value): (&toml::Spanned<_>, &toml::Spanned<DeValue<'_>>)| {
         let key: &std::borrow::Cow<'_, str> = key.get_ref();
