@@ -18,6 +18,8 @@ fn help_names_every_command_and_every_command_has_help() {
         &["run"][..],
         &["check"],
         &["schema"],
+        &["fmt"],
+        &["doctor"],
         &["harvest"],
         &["snapshot", "pull"],
         &["profile", "backup"],

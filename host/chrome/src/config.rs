@@ -78,6 +78,15 @@ impl ChromeConfig {
         }
     }
 
+    /// The program that would be started.
+    ///
+    /// # Errors
+    /// [`ConfigError`], if there is none.
+    pub fn program(&self) -> Result<PathBuf, ConfigError> {
+        let path = env::var_os("PATH").unwrap_or_default();
+        program(self, &path)
+    }
+
     /// Whether Chromium could run with this, as far as that shows without starting it or touching the profile.
     ///
     /// # Errors
@@ -187,11 +196,7 @@ impl CommandLine {
         if config.port == 0 {
             return Err(ConfigError::NoPort);
         }
-        let binary = match &config.binary {
-            Some(binary) if is_executable(binary) => binary.clone(),
-            Some(binary) => return Err(ConfigError::NotExecutable(binary.clone())),
-            None => find(path).ok_or(ConfigError::NoBinary)?,
-        };
+        let binary = program(config, path)?;
         if root && config.sandbox {
             return Err(ConfigError::RootWithSandbox);
         }
@@ -248,6 +253,14 @@ fn check_argument(argument: &str) -> Result<(), ConfigError> {
             remedy,
         }),
         None => Ok(()),
+    }
+}
+
+fn program(config: &ChromeConfig, path: &OsStr) -> Result<PathBuf, ConfigError> {
+    match &config.binary {
+        Some(binary) if is_executable(binary) => Ok(binary.clone()),
+        Some(binary) => Err(ConfigError::NotExecutable(binary.clone())),
+        None => find(path).ok_or(ConfigError::NoBinary),
     }
 }
 

@@ -22,6 +22,7 @@ const AFTER_HELP: &str = "\
 First steps:
   witgate demo                        see the built-in plugins at work, nothing else needed
   witgate check witgate.toml          find everything that is wrong with a configuration
+  witgate doctor witgate.toml         find what is wrong with the machine
   witgate run --config witgate.toml   serve
   witgate plugin new hello            write a plugin
 
@@ -49,6 +50,17 @@ pub(crate) enum Command {
     /// of TOML completes and checks with it.
     #[command(after_help = SCHEMA_HELP)]
     Schema,
+    /// Lay out configurations: spaces, line breaks and commas; comments and order stay
+    ///
+    /// Prints the name of each file that it changed. A file that is no TOML stays as it is.
+    #[command(after_help = FMT_HELP)]
+    Fmt(Fmt),
+    /// Say whether this machine fits witgate and a configuration, and what to change
+    ///
+    /// Looks at limits, ports, certificates, the clock, upstreams, the code cache, memory, Chromium and toolchains for
+    /// plugins. Binds each port for a moment, connects to upstreams without sending anything, and changes nothing.
+    #[command(after_help = DOCTOR_HELP)]
+    Doctor(Doctor),
     /// Take a snapshot of the shared Chromium's signed-in state, now
     ///
     /// Reads `[chrome]` and `[chrome.snapshot]`, connects to the running browser without disturbing its tabs, and
@@ -93,6 +105,12 @@ Example:
 
 and, as the first line of the configuration, for editors with taplo (Even Better TOML):
   #:schema ./witgate.schema.json";
+
+const FMT_HELP: &str = "\
+Exit codes: 0 all are laid out, 1 with --check one is not, or it cannot be done, 2 the command line is wrong.";
+
+const DOCTOR_HELP: &str = "\
+Exit codes: 0 nothing is wrong (there may be something to change), 1 something is, 2 the command line is wrong.";
 
 const COMPLETIONS_HELP: &str = "\
 Examples:
@@ -156,6 +174,26 @@ pub(crate) struct Check {
     #[arg(value_name = "FILE", default_value = "witgate.toml")]
     pub(crate) config: PathBuf,
     /// Shape of the report; JSON goes to standard output, whatever is wrong
+    #[arg(long, value_enum, default_value = "text")]
+    pub(crate) format: Format,
+}
+
+#[derive(Debug, Group)]
+pub(crate) struct Fmt {
+    /// The configurations; `-` is standard input, laid out on standard output
+    #[arg(value_name = "FILE", default_value = "witgate.toml")]
+    pub(crate) files: Vec<PathBuf>,
+    /// Write nothing, and name the files that would change
+    #[arg(long)]
+    pub(crate) check: bool,
+}
+
+#[derive(Debug, Group)]
+pub(crate) struct Doctor {
+    /// The configuration; without one `witgate.toml`, if it is there
+    #[arg(value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Shape of what is said
     #[arg(long, value_enum, default_value = "text")]
     pub(crate) format: Format,
 }

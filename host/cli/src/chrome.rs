@@ -176,6 +176,10 @@ fn split<T>(located: Option<Located<T>>) -> (Option<T>, Option<Location>) {
 }
 
 impl Chrome {
+    pub(crate) fn config(&self) -> &ChromeConfig {
+        &self.config
+    }
+
     /// Of the DevTools protocol.
     pub(crate) fn port(&self) -> u16 {
         self.config.port

@@ -141,18 +141,22 @@ pub(crate) fn runtime(setting: &CodeCacheSetting) -> Result<Runtime, Ended> {
 
 /// Where compiled code is kept. One that cannot be used is no reason not to start.
 pub(crate) fn code_cache(setting: &CodeCacheSetting) -> Option<CodeCache> {
-    let directory = match setting {
-        CodeCacheSetting::Off => None,
-        CodeCacheSetting::Directory(directory) => Some(directory.clone()),
-        CodeCacheSetting::Default => default_cache(),
-    };
-    directory.and_then(|directory| match CodeCache::open(&directory) {
+    cache_directory(setting).and_then(|directory| match CodeCache::open(&directory) {
         Ok(cache) => Some(cache),
         Err(error) => {
             tracing::warn!(directory = %directory.display(), %error, "no code cache; components are compiled at each start");
             None
         }
     })
+}
+
+/// Where it would be kept, whether it can be or not.
+pub(crate) fn cache_directory(setting: &CodeCacheSetting) -> Option<PathBuf> {
+    match setting {
+        CodeCacheSetting::Off => None,
+        CodeCacheSetting::Directory(directory) => Some(directory.clone()),
+        CodeCacheSetting::Default => default_cache(),
+    }
 }
 
 fn default_cache() -> Option<PathBuf> {

@@ -7,6 +7,8 @@ mod check;
 mod chrome;
 mod chrome_keys;
 mod demo;
+mod doctor;
+mod fmt;
 mod harvest;
 mod load;
 mod log;
@@ -40,6 +42,16 @@ fn main() -> ExitCode {
     let done = match args.command {
         Command::Run(run) => run::run(&run),
         Command::Check(check) => match check::check(&check) {
+            Ok(true) => Ok(()),
+            Ok(false) => return ExitCode::FAILURE,
+            Err(error) => Err(error),
+        },
+        Command::Fmt(fmt) => match fmt::fmt(&fmt) {
+            Ok(true) => Ok(()),
+            Ok(false) => return ExitCode::FAILURE,
+            Err(error) => Err(error),
+        },
+        Command::Doctor(doctor) => match doctor::doctor(&doctor) {
             Ok(true) => Ok(()),
             Ok(false) => return ExitCode::FAILURE,
             Err(error) => Err(error),

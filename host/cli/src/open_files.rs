@@ -30,7 +30,7 @@ pub(crate) fn raise_limit(config: &Config) {
 }
 
 /// A client's socket and an upstream's for each connection.
-fn needed(config: &Config) -> u64 {
+pub(crate) fn needed(config: &Config) -> u64 {
     let connections = config.listeners.iter().map(|one| one.limits.connections);
     let connections = connections.fold(0, usize::saturating_add);
     (u64::try_from(connections).unwrap_or(u64::MAX))

@@ -106,6 +106,7 @@ pub use plugin::read_config;
 pub use problem::{Problem, Problems, Severity};
 pub use schema::{PluginSchema, schema};
 pub use section::{Item, Reader, Section};
+pub use shown::means_the_same;
 pub use suggest::did_you_mean;
 pub(crate) use template::Filling;
 pub use template::Template;

@@ -23,6 +23,15 @@ impl Config {
     }
 }
 
+/// Whether two texts of TOML say the same, whatever their layout and comments.
+pub fn means_the_same(one: &str, other: &str) -> bool {
+    let ((one, errors), (other, more)) = (
+        DeTable::parse_recoverable(one),
+        DeTable::parse_recoverable(other),
+    );
+    errors.is_empty() && more.is_empty() && table(one.get_ref()) == table(other.get_ref())
+}
+
 fn hide_grants(config: &mut Value) {
     let plugins = config.get_mut("plugin").and_then(Value::as_object_mut);
     for plugin in plugins.into_iter().flat_map(Map::values_mut) {
