@@ -4,6 +4,7 @@ use crate::Ended;
 use crate::args::Harvest;
 use crate::load;
 use crate::log;
+use crate::progress::Progress;
 use crate::run::runtime;
 
 pub(crate) fn harvest(args: &Harvest) -> Result<(), Ended> {
@@ -21,14 +22,15 @@ pub(crate) fn harvest(args: &Harvest) -> Result<(), Ended> {
             "{file} has no [chrome.snapshot] file; add one, or give --file FILE"
         )));
     };
-    let harvested = runtime()?
-        .block_on(witgate_chrome::snapshot::take(&config))
-        .map_err(|error| {
-            Ended::because(format!(
-                "harvest failed, {} is as it was: {error}",
-                config.file.display()
-            ))
-        })?;
+    let progress = Progress::start(|| "harvesting from Chromium".into());
+    let harvested = runtime()?.block_on(witgate_chrome::snapshot::take(&config));
+    drop(progress);
+    let harvested = harvested.map_err(|error| {
+        Ended::because(format!(
+            "harvest failed, {} is as it was: {error}",
+            config.file.display()
+        ))
+    })?;
     println!(
         "{}: {} cookies, {} origins with {} items of localStorage, {} databases of IndexedDB and {} files, {} bytes, \
          in {:.1} s",

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use witgate_proxy::config::{
     CodeCache as CodeCacheSetting, ComponentSource, Config, Document, Problems,
@@ -128,9 +129,15 @@ pub(crate) async fn try_build(
     file: &str,
     config: Config,
 ) -> Result<Generation, Problems> {
-    let progress = Progress::start();
+    let progress = Progress::start(|| {
+        "compiling components and making their instances; the code cache keeps the code for the next start".into()
+    });
+    let (begun, plugins) = (Instant::now(), config.plugins.len());
     let built = Generation::build(file, config, runtime, BUILTINS).await;
     drop(progress);
+    if built.is_ok() {
+        tracing::info!(plugins, took = ?begun.elapsed(), "components are ready");
+    }
     built
 }
 

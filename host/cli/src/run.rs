@@ -18,6 +18,7 @@ use crate::load::{self, Loaded};
 use crate::log;
 use crate::open_files;
 use crate::operator::{Operator, reload_requests};
+use crate::progress::Progress;
 use crate::reload::{self, Fixed, Reloads, Watched};
 
 pub(crate) fn run(args: &Run) -> Result<(), Ended> {
@@ -119,16 +120,20 @@ struct End {
 /// Waits for a signal, then for the server to drain; a second signal cuts that short.
 async fn until_stopped(server: Server, signals: &mut Signals, end: End) -> Result<(), Ended> {
     let stop = server.stop();
+    let metrics = server.metrics().clone();
     let mut ended = tokio::task::spawn_blocking(move || server.join());
     let mut asked = false;
     let mut drain = pin!(tokio::time::sleep(Duration::MAX));
-    let mut draining = false;
+    let mut draining = None;
     loop {
         tokio::select! {
             joined = &mut ended => return joined.map_err(Ended::because)?.map_err(Ended::because),
-            () = drain.as_mut(), if asked && !draining => {
+            () = drain.as_mut(), if asked && draining.is_none() => {
                 tracing::info!("draining: nothing new is accepted, what is under way may end");
-                draining = true;
+                let metrics = metrics.clone();
+                draining = Some(Progress::start(move || {
+                    format!("draining: {} connections are open", metrics.connections())
+                }));
                 stop.drain();
             }
             name = signals.next_or(&end.drain) => match asked {

@@ -119,6 +119,11 @@ impl<T: Total> Folded<T> {
 }
 
 impl Metrics {
+    /// Connections of all listeners that are open.
+    pub fn connections(&self) -> usize {
+        self.series().listeners.iter().map(Served::open).sum()
+    }
+
     fn series(&self) -> MutexGuard<'_, Series> {
         // Whoever panicked left numbers behind, and numbers are all there is.
         self.series.lock().unwrap_or_else(PoisonError::into_inner)

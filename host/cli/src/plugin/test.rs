@@ -104,7 +104,7 @@ fn read_all(files: &[PathBuf]) -> Result<Vec<Suite>, Ended> {
 pub(crate) fn loaded(bytes: &[u8]) -> Result<Component, Ended> {
     let cache = load::code_cache(&CodeCache::Default);
     let runtime = Runtime::metered(cache).map_err(Ended::because)?;
-    let progress = crate::progress::Progress::start();
+    let progress = crate::progress::Progress::start(|| "compiling the component".into());
     let loaded = Component::load(&runtime, bytes).map_err(Ended::because);
     drop(progress);
     loaded
