@@ -3,10 +3,13 @@
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use serde_json::{Value, json};
+use witgate_tests::clients::checker;
 use witgate_tests::http::{self, Message};
 use witgate_tests::json_schema;
+use witgate_tests::process::Process;
 use witgate_tests::upstream::response;
 use witgate_tests::witgate::Setup;
 use witgate_tests::{Upstream, Witgate, config, eventually};
@@ -250,4 +253,29 @@ fn with_a_token_nothing_is_seen_or_changed_without_it() {
         200,
         "the page holds nothing"
     );
+}
+
+#[test]
+fn requests_of_all_kinds_made_of_the_document_get_what_it_says_and_break_nothing() {
+    let upstream = Upstream::answering(|_| response("200 OK", &[], "hello"));
+    let config = config::through(&["token", "rewrite"], upstream.address());
+    let witgate = Witgate::start(&format!("{config}{PLUGINS}"));
+    let admin = admin(&witgate);
+    let mut command = checker("schemathesis");
+    command
+        .current_dir(witgate.setup().path())
+        .args(["run", &format!("http://{admin}/openapi.json"), "--no-color"])
+        .args(["--header", "x-witgate-admin: 1"])
+        // One ends the process, the other never ends.
+        .args(["--exclude-path", "/drain", "--exclude-path", "/events"])
+        // A filter for the log is text, and not every text is a filter.
+        .args(["--exclude-checks", "positive_data_acceptance"])
+        .args(["--phases", "coverage,fuzzing", "--max-examples", "5"])
+        .args(["--generation-deterministic", "--request-timeout", "60"]);
+
+    let ended = Process::start("schemathesis", command).wait(Duration::from_secs(240));
+
+    assert!(ended.status.success(), "{}", ended.output());
+    assert!(ended.stdout.contains("19 passed"), "{}", ended.output());
+    assert_eq!(ask(admin, "GET", "/health", "", "").status(), 200);
 }

@@ -334,7 +334,11 @@ async fn filter(request: Request<Incoming>) -> Result<String, Answer> {
     let body = body.map_err(|_| wrong())?.to_bytes();
     let document: Value = serde_json::from_slice(&body).map_err(|_| wrong())?;
     let filter = document.get("filter").and_then(Value::as_str);
-    filter.map(str::to_owned).ok_or_else(wrong)
+    let is_alone = document.as_object().is_some_and(|fields| fields.len() == 1);
+    filter
+        .filter(|_| is_alone)
+        .map(str::to_owned)
+        .ok_or_else(wrong)
 }
 
 #[cfg(test)]
