@@ -21,6 +21,7 @@ use crate::failure::{Failure, Side};
 use crate::head::Received;
 use crate::metrics::{Ended, RouteCounts};
 use crate::recent::{self, Past, Recent};
+use crate::refusal::Reason;
 
 /// What is known of an exchange. The line is written when this is dropped: after the last byte of the response, at
 /// the end of the tunnel, or when the client went away.
@@ -55,7 +56,7 @@ pub(crate) struct Entry {
     recent: Option<Rc<Recent>>,
     is_upgraded: bool,
     /// The connection is in use as long as this is open.
-    _busy: Busy,
+    busy: Busy,
 }
 
 /// How an exchange ended.
@@ -110,7 +111,7 @@ impl Entry {
             kept: None,
             recent: None,
             is_upgraded: false,
-            _busy: busy,
+            busy,
         }
     }
 
@@ -208,6 +209,9 @@ impl Entry {
 
     /// Notes the failure and answers it.
     pub(crate) fn fail(&mut self, failure: &Failure) {
+        if let Some(reason) = Reason::of(failure) {
+            self.busy.refused(reason);
+        }
         self.outcome = Outcome::Failed(failure.side.as_str(), failure.reason.clone());
     }
 

@@ -4,16 +4,17 @@ mod activity;
 mod frames;
 mod http1;
 mod http2;
-mod http2_head;
+pub(crate) mod http2_head;
 mod http2_stall;
 mod linger;
 mod peek;
-mod proxy_protocol;
+pub(crate) mod proxy_protocol;
 mod secure;
 mod socket;
 mod stream;
 pub(crate) mod websocket_key;
 
+use std::cell::Cell;
 use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -28,6 +29,7 @@ use witgate_runtime::Scheme;
 
 use crate::config::{ListenerLimits, Protocols};
 use crate::listener::WorkerListener;
+use crate::refusal::{Reason, Refusals};
 use crate::seldom::Seldom;
 use crate::tls::{Secured, Tls};
 use crate::worker::Worker;
@@ -78,6 +80,7 @@ pub(crate) struct Context {
     pub(crate) limits: ListenerLimits,
     pub(crate) protocols: Protocols,
     tls: Option<Tls>,
+    pub(crate) refusals: Arc<Refusals>,
     /// A load balancer says first whom it speaks for.
     proxy_protocol: bool,
 }
@@ -91,6 +94,7 @@ impl Context {
             limits: config.limits.clone(),
             protocols: config.protocols,
             tls: config.tls.clone(),
+            refusals: worker.refusals(listener),
             proxy_protocol: config.proxy_protocol,
             worker,
         }
@@ -109,6 +113,11 @@ impl Served {
     /// Those on heads and on idleness, for the whole connection.
     fn limits(&self) -> ListenerLimits {
         self.listener.context().limits.clone()
+    }
+
+    fn activity(&self, has_streams: bool) -> Arc<Activity> {
+        let refusals = self.listener.context().refusals.clone();
+        Arc::new(Activity::new(refusals, has_streams))
     }
 }
 
@@ -142,6 +151,23 @@ pub(crate) async fn serve(
         Some((stream, false)) => http1::serve(served, stream).await,
         Some((stream, true)) => Box::pin(http2::serve(served, stream)).await,
         None => {}
+    }
+}
+
+/// How many more requests a connection may make.
+struct KeepAlive(Cell<u64>);
+
+impl KeepAlive {
+    /// By `limits.requests`.
+    fn new(most: Option<u64>) -> Self {
+        Self(Cell::new(most.unwrap_or(u64::MAX)))
+    }
+
+    /// Counts a request: whether it is the last one.
+    fn is_last(&self) -> bool {
+        let left = self.0.get().saturating_sub(1);
+        self.0.set(left);
+        left == 0
     }
 }
 
@@ -197,6 +223,9 @@ async fn drive(
         let look_again = match event.await {
             Event::Ended(ended) => {
                 if let Err(error) = ended {
+                    if let Some(reason) = Reason::of_connection(&error) {
+                        activity.refuse(reason);
+                    }
                     tracing::debug!(%error, "connection ended");
                 }
                 return;
@@ -217,10 +246,12 @@ async fn drive(
                 // One of HTTP/2 that does not answer our goodbye.
                 Overdue::Idle => return,
                 Overdue::Head => {
+                    activity.refuse(Reason::SlowHead);
                     tracing::debug!("connection closed: no whole request head in time");
                     return;
                 }
                 Overdue::Reader => {
+                    activity.refuse(Reason::SlowReader);
                     tracing::debug!("connection closed: the client reads nothing");
                     return;
                 }

@@ -33,6 +33,8 @@ pub(crate) struct Failure {
     pub(crate) side: Side,
     pub(crate) status: StatusCode,
     pub(crate) reason: Cow<'static, str>,
+    /// It is what a request's body was, not its head.
+    pub(crate) is_of_body: bool,
 }
 
 /// Who has to change something.
@@ -63,6 +65,7 @@ impl Failure {
             side: Side::Client,
             status,
             reason: reason.into(),
+            is_of_body: false,
         }
     }
 
@@ -75,6 +78,7 @@ impl Failure {
             side: Side::Upstream,
             status: StatusCode::BAD_GATEWAY,
             reason: reason.into(),
+            is_of_body: false,
         }
     }
 
@@ -83,6 +87,7 @@ impl Failure {
             side: Side::Upstream,
             status: StatusCode::GATEWAY_TIMEOUT,
             reason: reason.into(),
+            is_of_body: false,
         }
     }
 
@@ -91,6 +96,7 @@ impl Failure {
             side: Side::Plugin,
             status: StatusCode::INTERNAL_SERVER_ERROR,
             reason: reason.into(),
+            is_of_body: false,
         }
     }
 
@@ -99,6 +105,7 @@ impl Failure {
             side: Side::Host,
             status,
             reason: reason.into(),
+            is_of_body: false,
         }
     }
 
@@ -145,6 +152,7 @@ impl From<PluginFailure> for Failure {
             side: Side::Plugin,
             status,
             reason: failure.to_string().into(),
+            is_of_body: false,
         }
     }
 }
@@ -166,9 +174,10 @@ impl Failure {
                 ),
             ),
             BodyError::Plugin(failure) => held(failure, Side::Client),
-            BodyError::Read(error) => {
-                Self::bad_request(format!("the request body is malformed or cut off: {error}"))
-            }
+            BodyError::Read(error) => Self {
+                is_of_body: true,
+                ..Self::bad_request(format!("the request body is malformed or cut off: {error}"))
+            },
             BodyError::File(error) => {
                 Self::host(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())
             }

@@ -33,6 +33,7 @@ pub(crate) enum Refusal {
     RepeatedCoding,
     LengthAndCoding,
     BadChunkSize,
+    BadChunkExtension,
 }
 
 impl fmt::Display for Refusal {
@@ -47,6 +48,9 @@ impl fmt::Display for Refusal {
             Self::RepeatedCoding => "there are two Transfer-Encoding (§6.1)",
             Self::LengthAndCoding => "there are both Content-Length and Transfer-Encoding (§6.1)",
             Self::BadChunkSize => "the size of a chunk is no number (§7.1)",
+            Self::BadChunkExtension => {
+                "there is a control byte behind the size of a chunk (§7.1.1)"
+            }
         })
     }
 }
@@ -79,7 +83,7 @@ enum State {
         size: u64,
         digits: u8,
     },
-    /// Behind the size, up to the end of its line.
+    /// Behind the size, in the extensions, up to the end of its line.
     ChunkLine {
         size: u64,
         after_cr: bool,
@@ -188,24 +192,35 @@ impl Framing {
                 self.state = chunk_size(size, digits, rest[0])?;
                 Ok(1)
             }
-            State::ChunkLine { size, after_cr } => {
-                let Some(end) = memchr(b'\n', rest) else {
-                    let after_cr = rest.ends_with(b"\r");
-                    self.state = State::ChunkLine { size, after_cr };
-                    return Ok(rest.len());
-                };
-                let ends_in_cr = match end {
-                    0 => after_cr,
-                    _ => rest[end - 1] == b'\r',
-                };
-                if !ends_in_cr {
-                    return Err(Refusal::BareLineFeed);
+            State::ChunkLine {
+                size,
+                after_cr: false,
+            } => {
+                // CR is no part of an extension: it begins the end of the line.
+                let control = rest.iter().position(|&byte| is_control(byte));
+                match control.map(|at| (at, rest[at])) {
+                    None => Ok(rest.len()),
+                    Some((at, b'\r')) => {
+                        let after_cr = true;
+                        self.state = State::ChunkLine { size, after_cr };
+                        Ok(at + 1)
+                    }
+                    Some((_, b'\n')) => Err(Refusal::BareLineFeed),
+                    Some(_) => Err(Refusal::BadChunkExtension),
+                }
+            }
+            State::ChunkLine {
+                size,
+                after_cr: true,
+            } => {
+                if rest[0] != b'\n' {
+                    return Err(Refusal::BadChunkExtension);
                 }
                 self.state = match size {
                     0 => State::Trailers,
                     size => State::Chunk(size.saturating_add(2)),
                 };
-                Ok(end + 1)
+                Ok(1)
             }
             State::Chunk(left) => {
                 let taken = clamp(left, rest);
@@ -349,6 +364,11 @@ fn decimal(text: &[u8]) -> Option<u64> {
         .filter(|_| digits)?
         .parse()
         .ok()
+}
+
+/// What stands in no field and in no chunk extension (RFC 9110 §5.6.4).
+fn is_control(byte: u8) -> bool {
+    byte.is_ascii_control() && byte != b'\t'
 }
 
 fn clamp(left: u64, rest: &[u8]) -> usize {
@@ -559,6 +579,21 @@ mod tests {
                 Refusal::LengthAndCoding,
             );
         }
+    }
+
+    #[test]
+    fn a_chunk_extension_is_text_within_one_line() {
+        let chunked = "POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n";
+        sound(&format!(
+            "{chunked}1;a;b=c;d=\"\t e; f\u{e9}\"\r\na\r\n0\r\n\r\n"
+        ));
+        for extension in ["\0", "a=\x01", "a\rb", "a\x7f", "\r"] {
+            refused(
+                &format!("{chunked}1;{extension}\r\na\r\n0\r\n\r\n"),
+                Refusal::BadChunkExtension,
+            );
+        }
+        refused(&format!("{chunked}1\ra\r\n"), Refusal::BadChunkExtension);
     }
 
     #[test]

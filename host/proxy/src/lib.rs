@@ -74,6 +74,7 @@ mod file;
 mod tunnel;
 
 mod failure;
+mod refusal;
 
 mod access;
 

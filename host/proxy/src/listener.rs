@@ -13,6 +13,7 @@ use tokio::sync::{Semaphore, watch};
 
 use crate::config::Listener;
 use crate::connection::{self, Context};
+use crate::refusal::Reason;
 use crate::worker::{StopRequested, Worker};
 
 /// Connections that wait in the kernel to be accepted, for each worker; the kernel caps it (`somaxconn`).
@@ -185,7 +186,7 @@ pub(crate) async fn accept(
     };
     loop {
         let accepted = tokio::select! {
-            accepted = next(&socket, &permits) => accepted,
+            accepted = next(&listener, &socket, &permits) => accepted,
             () = stop.requested() => return,
         };
         let (stream, address, permit) = match accepted {
@@ -212,14 +213,21 @@ pub(crate) async fn accept(
 
 /// A connection that may not be served yet waits: one here, the others in the kernel.
 async fn next(
+    listener: &WorkerListener,
     socket: &tokio::net::TcpListener,
     permits: &Arc<Semaphore>,
 ) -> io::Result<(TcpStream, SocketAddr, tokio::sync::OwnedSemaphorePermit)> {
     let (stream, address) = socket.accept().await?;
-    let permit = permits
-        .clone()
-        .acquire_owned()
-        .await
-        .map_err(io::Error::other)?;
+    let permit = match permits.clone().try_acquire_owned() {
+        Ok(permit) => permit,
+        Err(_) => {
+            listener
+                .context()
+                .refusals
+                .count(Reason::TooManyConnections);
+            let permit = permits.clone().acquire_owned().await;
+            permit.map_err(io::Error::other)?
+        }
+    };
     Ok((stream, address, permit))
 }

@@ -25,6 +25,7 @@ pub(crate) use counts::{
 pub(crate) use figures::{Figures, quantile};
 
 use crate::recent::Looks;
+use crate::refusal::Refusals;
 use crate::upstream::Shared;
 
 /// The proxy's metrics. Shared by the workers, which write, and the admin listener, which shows.
@@ -64,6 +65,8 @@ struct Series {
     generation: u64,
     /// By listener: TLS handshakes that failed, on all workers.
     failed_handshakes: BTreeMap<Arc<str>, Arc<AtomicU64>>,
+    /// By listener: what clients were refused for, on all workers.
+    refusals: BTreeMap<Arc<str>, Arc<Refusals>>,
     endpoints: Vec<Arc<Shared>>,
     /// What plugins count.
     custom: Arc<CustomMetrics>,
@@ -149,6 +152,12 @@ impl Metrics {
         count.or_default().clone()
     }
 
+    /// Counts what clients of a listener are refused for; the same for all workers, as with handshakes.
+    pub(crate) fn refusals(&self, listener: &Arc<str>) -> Arc<Refusals> {
+        let mut series = self.series();
+        series.refusals.entry(listener.clone()).or_default().clone()
+    }
+
     pub(crate) fn upstream(&self, name: &Arc<str>) -> Arc<UpstreamCounts> {
         let counts = Arc::default();
         let mut series = self.series();
@@ -177,9 +186,12 @@ impl Metrics {
         let Series {
             listeners,
             failed_handshakes,
+            refusals,
             ..
         } = &mut *series;
-        failed_handshakes.retain(|name, _| listeners.iter().any(|served| served.name == *name));
+        let is_served = |name: &Arc<str>| listeners.iter().any(|served| served.name == *name);
+        failed_handshakes.retain(|name, _| is_served(name));
+        refusals.retain(|name, _| is_served(name));
         series.endpoints = upstreams.collect();
         series.routes.retain(|_, folded| folded.is_live());
         series.upstreams.retain(|_, folded| folded.is_live());

@@ -27,6 +27,7 @@ use crate::health;
 use crate::listener::WorkerListener;
 use crate::metrics::{Metrics, RouteCounts};
 use crate::recent::Recent;
+use crate::refusal::Refusals;
 use crate::router::Router;
 use crate::split::{Share, Split};
 use crate::upgrade_limits::UpgradeLimits;
@@ -41,6 +42,8 @@ pub(crate) struct Worker {
     unrouted: Vec<Arc<RouteCounts>>,
     /// By listener: TLS handshakes that failed.
     failed_handshakes: Vec<Arc<AtomicU64>>,
+    /// By listener: what clients were refused for.
+    refusals: Vec<Arc<Refusals>>,
     upstreams: BTreeMap<Arc<str>, Rc<WorkerUpstream>>,
     plugins: BTreeMap<Arc<str>, Rc<WorkerPlugin>>,
     http_plugins: HttpPlugins,
@@ -458,11 +461,15 @@ impl Worker {
         let failed_handshakes = (generation.config.listeners.iter())
             .map(|listener| metrics.failed_handshakes(&listener.name))
             .collect();
+        let refusals = (generation.config.listeners.iter())
+            .map(|listener| metrics.refusals(&listener.name))
+            .collect();
         Ok(Self {
             generation,
             routes,
             unrouted,
             failed_handshakes,
+            refusals,
             metrics,
             upstreams,
             plugins,
@@ -505,6 +512,10 @@ impl Worker {
 
     pub(crate) fn handshake_failed(&self, listener: usize) {
         self.failed_handshakes[listener].fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn refusals(&self, listener: usize) -> Arc<Refusals> {
+        self.refusals[listener].clone()
     }
 
     pub(crate) fn route(&self, index: usize) -> &WorkerRoute {

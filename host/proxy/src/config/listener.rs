@@ -20,6 +20,7 @@ impl Default for ListenerLimits {
             idle_timeout: Duration::from_secs(75),
             body_size: None,
             body_timeout: Duration::from_secs(60),
+            requests: None,
             streams: 100,
         }
     }
@@ -97,8 +98,16 @@ fn read_limits(section: &mut Section<'_>) -> Option<ListenerLimits> {
         idle_timeout: section.default("idle-timeout", default.idle_timeout, positive_duration),
         body_size: section.default("body-size", default.body_size, size_or_none),
         body_timeout: section.default("body-timeout", default.body_timeout, positive_duration),
+        requests: section.default("requests", default.requests, integer_or_none),
         streams: section.default("streams", default.streams, integer(1..=10_000)),
     })
+}
+
+fn integer_or_none(item: &Item<'_>) -> Option<Option<u64>> {
+    match item.value() {
+        Value::String(text) if text == "none" => Some(None),
+        _ => integer(1..=1_000_000_000_000)(item).map(Some),
+    }
 }
 
 fn size_or_none(item: &Item<'_>) -> Option<Option<u64>> {
@@ -148,6 +157,7 @@ fn advice(text: &str, secret: bool) -> String {
 #[cfg(test)]
 mod tests {
     use super::super::Document;
+    use super::super::fuzzed;
     use super::*;
 
     fn listener(text: &str) -> Result<Listener, String> {
@@ -204,5 +214,43 @@ mod tests {
         let report = listener("").expect_err("both are required");
         assert!(report.contains("`name` is missing"), "{report}");
         assert!(report.contains("`bind` is missing"), "{report}");
+    }
+
+    /// The first cells of the rows of a page's table, between these two headings of it.
+    fn rows<'a>(page: &'a str, from: &str, to: &str) -> Vec<Vec<&'a str>> {
+        let part = page.split(from).nth(1).expect("the page has this part");
+        let part = part.split(to).next().expect("a split has a first part");
+        let lines = part.lines().filter_map(|line| line.strip_prefix("| `"));
+        lines
+            .map(|line| {
+                line.split(" | ")
+                    .map(|cell| cell.trim_matches('`'))
+                    .collect()
+            })
+            .collect()
+    }
+
+    fn limits(key: &str) -> String {
+        let text = format!(
+            "[[listener]]\nname = 'a'\nbind = '127.0.0.1:0'\n{key}\n[[route]]\nreply = {{ status = 200 }}\n"
+        );
+        let (config, _) = fuzzed::read(&text).expect("it is sound");
+        format!("{:?}", config.listeners[0].limits)
+    }
+
+    #[test]
+    fn the_page_of_limits_has_each_with_its_default() {
+        let page = include_str!("../../../../docs/limits.md");
+        let rows = rows(page, "`[[listener]] limits`:", "What follows");
+        let default = limits("");
+        for row in &rows {
+            assert_eq!(
+                limits(&format!("limits.{} = {}", row[0], row[1])),
+                default,
+                "{row:?}"
+            );
+        }
+        let fields = default.matches(": ").count();
+        assert_eq!(rows.len(), fields, "{default}");
     }
 }

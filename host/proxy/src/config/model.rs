@@ -173,6 +173,8 @@ pub struct ListenerLimits {
     pub body_size: Option<u64>,
     /// `body-timeout`: how long a body, either way, may stay without a byte moving. Default `60s`.
     pub body_timeout: Duration,
+    /// `requests`: on one connection, which then ends. Default `none`: a connection costs no more the longer it lives.
+    pub requests: Option<u64>,
     /// `streams`: of one connection of HTTP/2, open at once. Default 100, the least that RFC 9113 §6.5.2 recommends; as
     /// many as a browser needs. Each holds an exchange.
     pub streams: u32,

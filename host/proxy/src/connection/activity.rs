@@ -1,11 +1,12 @@
 //! What a connection is doing, and since when.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::config::ListenerLimits;
 use crate::framing::Asked;
+use crate::refusal::{Reason, Refusals};
 
 /// What a connection is doing, and since when. Shared with its exchanges, which may end on their own. Only one thread
 /// ever writes to it; the atomics are there because hyper wants a connection to be `Send`.
@@ -22,11 +23,27 @@ pub(crate) struct Activity {
     write_blocked: AtomicU64,
     /// Where a request for another protocol stands.
     protocol: AtomicU8,
+    /// HTTP/2.
+    has_streams: bool,
+    /// Of the listener.
+    refusals: Arc<Refusals>,
+    /// Something was refused that ends the connection: what comes of it is no further refusal.
+    is_refused: AtomicBool,
 }
 
 /// An exchange under way. Dropped, it has ended.
 #[derive(Debug)]
 pub(crate) struct Busy(Arc<Activity>);
+
+impl Busy {
+    /// The exchange failed by what its client did, which in HTTP/1 ends the connection.
+    pub(crate) fn refused(&self, reason: Reason) {
+        match self.0.has_streams {
+            true => self.0.refusals.count(reason),
+            false => self.0.refuse(reason),
+        }
+    }
+}
 
 impl Drop for Busy {
     fn drop(&mut self) {
@@ -63,7 +80,7 @@ pub(super) enum Overdue {
 }
 
 impl Activity {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(refusals: Arc<Refusals>, has_streams: bool) -> Self {
         Self {
             base: Instant::now(),
             state: AtomicU64::new(HEAD),
@@ -71,6 +88,16 @@ impl Activity {
             partial_head: AtomicU64::new(0),
             write_blocked: AtomicU64::new(0),
             protocol: AtomicU8::new(PROTOCOL_REFUSED),
+            has_streams,
+            refusals,
+            is_refused: AtomicBool::new(false),
+        }
+    }
+
+    /// Counts what ends the connection, once.
+    pub(super) fn refuse(&self, reason: Reason) {
+        if !self.is_refused.swap(true, Ordering::Relaxed) {
+            self.refusals.count(reason);
         }
     }
 
@@ -197,7 +224,7 @@ mod tests {
 
     #[test]
     fn nothing_is_overdue_until_the_last_of_several_exchanges_has_ended() {
-        let activity = Arc::new(Activity::new());
+        let activity = Arc::new(Activity::new(Arc::default(), true));
         assert_eq!(activity.overdue(&limits(), false), Overdue::Head);
         let (first, second) = (activity.begin(), activity.begin());
         drop(first);
@@ -212,7 +239,7 @@ mod tests {
 
     #[test]
     fn a_head_of_http2_that_stops_is_overdue_also_while_exchanges_are_under_way() {
-        let activity = Arc::new(Activity::new());
+        let activity = Arc::new(Activity::new(Arc::default(), true));
         let _busy = activity.begin();
         activity.set_partial_head(true);
         assert_eq!(activity.overdue(&limits(), false), Overdue::Head);

@@ -2,7 +2,6 @@
 
 use std::convert::Infallible;
 use std::pin::Pin;
-use std::sync::Arc;
 
 use http::{HeaderValue, Request, StatusCode, header};
 use hyper::body::Incoming;
@@ -10,25 +9,27 @@ use hyper::server::conn::http1::{self, UpgradeableConnection};
 use hyper::service::{HttpService, service_fn};
 use hyper_util::rt::TokioIo;
 
-use super::activity::Activity;
 use super::stream::{Stream, Tracked};
-use super::{Driven, Served};
+use super::{Driven, KeepAlive, Served};
 use crate::access::Accounted;
 use crate::exchange;
 
 pub(super) async fn serve(served: Served, stream: Stream) {
-    let activity = Arc::new(Activity::new());
+    let activity = served.activity(false);
     let limits = served.limits();
+    let left = KeepAlive::new(limits.requests);
     let service = service_fn(|request: Request<Incoming>| {
         let (context, peer) = (served.listener.context(), served.peer.clone());
         let (activity, busy) = (activity.clone(), activity.begin());
+        let is_last = left.is_last();
         let asks_for_protocol = request.headers().contains_key(header::UPGRADE);
         // In a box, so that a connection without a request has no room for one.
         Box::pin(async move {
             let mut response = exchange::serve(context, peer, request, busy).await;
             let refused = response.status() != StatusCode::SWITCHING_PROTOCOLS;
-            if asks_for_protocol && refused && activity.refuse_protocol() {
-                // Whatever it is that came behind the request, it is not read as HTTP.
+            // Whatever it is that came behind a request for a protocol, it is not read as HTTP.
+            let ends = asks_for_protocol && refused && activity.refuse_protocol();
+            if ends || is_last && refused {
                 let close = HeaderValue::from_static("close");
                 response.headers_mut().insert(header::CONNECTION, close);
             }

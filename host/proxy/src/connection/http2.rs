@@ -17,7 +17,6 @@ use std::convert::Infallible;
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderName, Request, Response, StatusCode, header};
@@ -29,10 +28,9 @@ use hyper::service::{HttpService, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::sync::Notify;
 
-use super::activity::Activity;
 use super::http2_stall::{self, Awaiting};
 use super::stream::{Stream, Tracked};
-use super::{Driven, Served};
+use super::{Driven, KeepAlive, Served};
 use crate::access::Accounted;
 use crate::exchange;
 use crate::failure::OfFailure;
@@ -56,13 +54,17 @@ const CONNECTION_SPECIFIC: [HeaderName; 5] = [
 ];
 
 pub(super) async fn serve(served: Served, stream: Stream) {
-    let activity = Arc::new(Activity::new());
+    let activity = served.activity(true);
     let limits = served.limits();
     let tasks = served.listener.context().worker.tasks.clone();
     let end = Rc::new(Notify::new());
+    let left = KeepAlive::new(limits.requests);
     let service = service_fn(|request: Request<Incoming>| {
         let (context, peer) = (served.listener.context(), served.peer.clone());
         let (end, busy) = (end.clone(), activity.begin());
+        if left.is_last() {
+            end.notify_one();
+        }
         async move {
             let response = exchange::serve(context, peer, request, busy).await;
             Ok::<_, Infallible>(settle_response(response, &end).map(Awaiting::new))

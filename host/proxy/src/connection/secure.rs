@@ -11,6 +11,7 @@ use super::socket::Socket;
 use super::stream::Stream;
 use super::{Context, Peer, Served, frames, peek, proxy_protocol};
 use crate::config::Protocols;
+use crate::refusal::Reason;
 use crate::tls::{Secured, Tls};
 
 /// The first byte of a client that wants TLS: the type of the record that its hello is in (RFC 8446 §5.1).
@@ -49,11 +50,18 @@ pub(super) async fn begin(
         begun = timeout(limit, beginning) => begun,
         () = stop.requested() => return None,
     };
-    let why = match begun {
+    let (why, refusal) = match begun {
         Ok(Ok(begun)) => return begun,
-        Ok(Err(error)) => error.to_string(),
-        Err(_) => format!("nothing whole came within {limit:?} (`limits.header-timeout`)"),
+        Ok(Err(error)) if is_introduced => (error.to_string(), None),
+        Ok(Err(error)) => (error.to_string(), Some(Reason::ProxyProtocol)),
+        Err(_) => {
+            let why = format!("nothing whole came within {limit:?} (`limits.header-timeout`)");
+            (why, Some(Reason::SlowHead))
+        }
     };
+    if let Some(reason) = refusal {
+        context.refusals.count(reason);
+    }
     let (listener, client) = (&*context.name, served.peer.address);
     match context.tls.is_some() && is_introduced {
         true => {

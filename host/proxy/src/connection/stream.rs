@@ -14,6 +14,7 @@ use super::frames::Frames;
 use super::linger::Linger;
 use super::socket::Socket;
 use crate::framing::Framing;
+use crate::refusal::Reason;
 
 /// What HTTP is spoken over.
 #[derive(Debug)]
@@ -145,6 +146,7 @@ impl Tracked {
                     framing.go_on();
                 }
                 if let Err(refusal) = framing.follow(came) {
+                    self.activity.refuse(refusal.into());
                     tracing::debug!(%refusal, "a client's message is refused");
                 }
                 if let Some(asked) = framing.asked() {
@@ -152,7 +154,10 @@ impl Tracked {
                 }
             }
             Protocol::Http2(frames) => {
-                frames.follow(came).map_err(io::Error::other)?;
+                if let Err(flood) = frames.follow(came) {
+                    self.activity.refuse(Reason::Flood);
+                    return Err(io::Error::other(flood));
+                }
                 if frames.is_settled() {
                     self.activity.settled();
                 }

@@ -48,6 +48,7 @@ impl Collector for Metrics {
             let count = count.load(Ordering::Relaxed);
             counter(&mut family, &[("listener", &**name)], count)?;
         }
+        refusals(&mut encoder, &series)?;
         let upstreams: Vec<_> = series
             .upstreams
             .iter_mut()
@@ -140,6 +141,19 @@ fn requests(encoder: &mut DescriptorEncoder<'_>, routes: &RouteTotals) -> Encode
         family
             .encode_family(&of_route(key).as_slice())?
             .encode_gauge(&total.upgraded)?;
+    }
+    Ok(())
+}
+
+fn refusals(encoder: &mut DescriptorEncoder<'_>, series: &super::Series) -> Encoded {
+    let help = "Requests and connections of clients that were refused, by reason; the log has each at `debug`";
+    let mut family =
+        encoder.encode_descriptor("witgate_refused", help, None, MetricType::Counter)?;
+    for (listener, refusals) in &series.refusals {
+        for (reason, count) in refusals.counted() {
+            let labels = [("listener", &**listener), ("reason", reason.as_str())];
+            counter(&mut family, &labels, count)?;
+        }
     }
     Ok(())
 }
