@@ -671,3 +671,135 @@ fn an_ordinary_connect_is_refused() {
     let answer = client.exchange(request).expect("an answer");
     assert_eq!(answer.status, StatusCode::METHOD_NOT_ALLOWED);
 }
+
+/// What HTTP/1.1 would read as another request, were the body framed otherwise than the client's frames were.
+const SMUGGLED: &[u8] = b"0\r\n\r\nGET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n";
+
+#[test]
+fn a_body_is_as_long_as_its_head_says_and_nothing_behind_it_is_a_request() {
+    let upstream = Upstream::start(|peer| {
+        while let Some(request) = peer.next_request_head() {
+            // What breaks off has no answer.
+            if peer.try_read_body(&request.head, false).is_err() {
+                return;
+            }
+            peer.send(response("200 OK", &[], "hello"));
+        }
+    });
+    let witgate = Witgate::start(&relay(upstream.address(), BOTH));
+    let post = |field: &[(&str, &str)]| {
+        let pseudo = [
+            (":method", "POST"),
+            (":scheme", "http"),
+            (":authority", "a"),
+            (":path", "/"),
+        ];
+        frame(
+            kind::HEADERS,
+            END_HEADERS,
+            1,
+            &block(&[&pseudo, field].concat()),
+        )
+    };
+    let data = |flags| frame(kind::DATA, flags, 1, SMUGGLED);
+    let trailers = |flags, field| frame(kind::HEADERS, flags, 1, &block(&[field]));
+    let ends = END_STREAM | END_HEADERS;
+    let length = SMUGGLED.len().to_string();
+    let cases: Vec<(&str, Vec<u8>)> = vec![
+        (
+            "RFC 9113 §8.1.1: longer than its length",
+            [post(&[("content-length", "5")]), data(END_STREAM)].concat(),
+        ),
+        (
+            "RFC 9113 §8.1.1: shorter",
+            [post(&[("content-length", "5000")]), data(END_STREAM)].concat(),
+        ),
+        ("RFC 9113 §8.1.1: nothing of it", {
+            let mut head = post(&[("content-length", "5")]);
+            head[4] |= END_STREAM;
+            head
+        }),
+        (
+            "RFC 9110 §8.6: a sign",
+            [post(&[("content-length", "+48")]), data(END_STREAM)].concat(),
+        ),
+        (
+            "RFC 9110 §8.6: a list",
+            [post(&[("content-length", "48, 48")]), data(END_STREAM)].concat(),
+        ),
+        (
+            "RFC 9110 §8.6: twice",
+            [
+                post(&[("content-length", &length), ("content-length", &length)]),
+                data(END_STREAM),
+            ]
+            .concat(),
+        ),
+        (
+            "RFC 9113 §8.2.2: a coding",
+            [post(&[("transfer-encoding", "chunked")]), data(END_STREAM)].concat(),
+        ),
+        (
+            "RFC 9113 §8.2.2: a coding beside a length",
+            [
+                post(&[
+                    ("transfer-encoding", "chunked"),
+                    ("content-length", &length),
+                ]),
+                data(END_STREAM),
+            ]
+            .concat(),
+        ),
+        (
+            "RFC 9113 §8.1: trailers that end nothing",
+            [post(&[]), data(0), trailers(END_HEADERS, ("x", "y"))].concat(),
+        ),
+        (
+            "RFC 9113 §8.1: a pseudo-header field behind the body",
+            [post(&[]), data(0), trailers(ends, (":path", "/smuggled"))].concat(),
+        ),
+        (
+            "RFC 9113 §8.2.2: a coding behind the body",
+            [
+                post(&[]),
+                data(0),
+                trailers(ends, ("transfer-encoding", "chunked")),
+            ]
+            .concat(),
+        ),
+        (
+            "RFC 9110 §6.5.1: a length behind the body",
+            [post(&[]), data(0), trailers(ends, ("content-length", "5"))].concat(),
+        ),
+        (
+            "RFC 9113 §5.1: more behind the end",
+            [post(&[]), data(END_STREAM), data(END_STREAM)].concat(),
+        ),
+        (
+            "RFC 9113 §6.1: more padding than there is",
+            [
+                post(&[]),
+                frame(kind::DATA, END_STREAM | 8, 1, &[200, 1, 2]),
+            ]
+            .concat(),
+        ),
+    ];
+    for (what, sent) in cases {
+        let mut client = http2::begin(witgate.address("main"));
+        client.send(&sent);
+        // An answer, the end of the stream or that of the connection.
+        while let Ok(frame) = http2::try_read(&mut client) {
+            if matches!(frame.kind, kind::HEADERS | kind::RST_STREAM | kind::GOAWAY) {
+                break;
+            }
+        }
+        assert_eq!(witgate.get("main", "/next").text(), "hello", "{what}");
+    }
+    for received in upstream.received() {
+        let line = &received.request.head.start_line;
+        assert!(
+            ["POST / HTTP/1.1", "GET /next HTTP/1.1"].contains(&&**line),
+            "{line}"
+        );
+    }
+}

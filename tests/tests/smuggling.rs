@@ -91,6 +91,10 @@ fn a_request_line_has_one_form() {
             "GET / HTTP/1\r\nHost: a\r\n\r\n",
         ),
         (
+            "RFC 9112 §2.3: the version of another protocol",
+            "GET / HTTP/2.0\r\nHost: a\r\n\r\n",
+        ),
+        (
             "RFC 9112 §2.3: a version that nobody speaks",
             "GET / HTTP/1.9\r\nHost: a\r\n\r\n",
         ),
@@ -346,6 +350,34 @@ fn a_chunked_body_has_one_end() {
             "3;a\nb\r\nabc\r\n0\r\n\r\n",
         ),
         (
+            "RFC 9112 §7.1.1: NUL within an extension",
+            "3;a=\0\r\nabc\r\n0\r\n\r\n",
+        ),
+        (
+            "RFC 9112 §7.1.1: a control byte within an extension",
+            "3;a=\x01\r\nabc\r\n0\r\n\r\n",
+        ),
+        (
+            "RFC 9112 §7.1.1: CR within an extension",
+            "3;a\rb\r\nabc\r\n0\r\n\r\n",
+        ),
+        (
+            "RFC 9112 §7.1.1: CR within an extension of the last chunk",
+            "3\r\nabc\r\n0;\r\r\n\r\n",
+        ),
+        (
+            "RFC 9112 §7.1: a space before an extension",
+            "3 ;a\r\nabc\r\n0\r\n\r\n",
+        ),
+        (
+            "RFC 9112 §7.1.2: a trailer without a colon",
+            "3\r\nabc\r\n0\r\nX-A\r\n\r\n",
+        ),
+        (
+            "RFC 9112 §7.1.2: a NUL in a trailer",
+            "3\r\nabc\r\n0\r\nX-A: \0\r\n\r\n",
+        ),
+        (
             "RFC 9112 §7.1: LF behind the content",
             "3\r\nabc\n0\r\n\r\n",
         ),
@@ -417,4 +449,56 @@ fn behind_a_request_for_another_protocol_nothing_is_read_as_http_until_it_is_ans
     client.send(format!("GET / HTTP/1.1\nHost: a\r\n\r\n{SMUGGLED}"));
     assert_eq!(statuses(&mut client), [400]);
     assert_eq!(upstream.received().len(), 3);
+}
+
+#[test]
+fn behind_what_is_refused_nothing_is_read_and_before_it_everything_is_answered() {
+    let upstream = upstream();
+    let witgate = Witgate::start(&config::relay(upstream.address()));
+    let sound = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+    let mut client = witgate.connect("main");
+    client.send(format!(
+        "{sound}{sound}GET / HTTP/1.1\nHost: a\r\n\r\n{SMUGGLED}"
+    ));
+    assert_eq!(statuses(&mut client), [200, 200, 400]);
+    assert_eq!(upstream.received().len(), 2);
+}
+
+#[test]
+fn a_client_cannot_take_framing_or_authority_out_of_the_proxys_hands() {
+    let upstream = upstream();
+    let witgate = Witgate::start(&config::relay(upstream.address()));
+    let body = "GET /in-the-body HTTP/1.1\r\nHost: a\r\n\r\n";
+    let length = format!("Content-Length: {}\r\n", body.len());
+    for fields in [
+        // RFC 9110 §7.6.1: what belongs to the connection is the sender's word.
+        "Connection: content-length\r\n",
+        "Connection: close, host, content-length\r\n",
+        "Connection: keep-alive, transfer-encoding\r\n",
+        // RFC 9110 §7.8: HTTP/2 by an upgrade, which RFC 9113 withdrew.
+        "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n",
+        // RFC 9110 §10.1.1: an expectation that nobody knows.
+        "Expect: 200-ok\r\n",
+        // Fields that only look like those of the framing.
+        "Content_Length: 0\r\nTransfer_Encoding: chunked\r\nX-Content-Length: 0\r\n",
+    ] {
+        let mut client = witgate.connect("main");
+        client.send(format!(
+            "POST /framed HTTP/1.1\r\nHost: a\r\n{length}{fields}\r\n{body}"
+        ));
+        assert_eq!(client.read_response().status(), 200, "{fields}");
+    }
+    for received in upstream.received() {
+        let head = &received.request.head;
+        assert_eq!(head.start_line, "POST /framed HTTP/1.1");
+        assert_eq!(head.header("host"), Some("a"));
+        assert_eq!(
+            head.header("content-length"),
+            Some(&*body.len().to_string())
+        );
+        for gone in ["transfer-encoding", "upgrade", "http2-settings"] {
+            assert_eq!(head.header(gone), None, "{head:?}");
+        }
+    }
+    assert_eq!(upstream.received().len(), 6);
 }

@@ -225,6 +225,30 @@ fn what_comes_behind_a_response_is_nobodys() {
             Whole(304, ""),
         ),
         (
+            "RFC 9112 §6.3: chunks behind a 304",
+            "HTTP/1.1 304 Not Modified\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nEVIL\r\n0\r\n\r\n",
+            KeepsOpen,
+            Whole(304, ""),
+        ),
+        (
+            "RFC 9112 §6.3: a length beside chunks",
+            "HTTP/1.1 200 OK\r\nContent-Length: 99\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
+            KeepsOpen,
+            Whole(200, "hello"),
+        ),
+        (
+            "RFC 9110 §15.2: an interim response with a length",
+            "HTTP/1.1 103 Early Hints\r\nContent-Length: 4\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello",
+            KeepsOpen,
+            Whole(200, "hello"),
+        ),
+        (
+            "RFC 9110 §15.2: nothing but an interim response",
+            "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n",
+            Closes,
+            BAD_GATEWAY,
+        ),
+        (
             "RFC 9110 §15.2.2: a switch of protocols that nobody asked for",
             "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\nEVIL",
             KeepsOpen,
@@ -370,4 +394,70 @@ fn a_few_interim_responses_are_passed_over() {
         KeepsOpen,
         Whole(200, "hello"),
     )]);
+}
+
+#[test]
+fn a_body_behind_the_answer_to_a_head_request_is_nobodys() {
+    let upstream = Upstream::start(|peer| {
+        while let Some(request) = peer.next_request() {
+            let answer = match request.head.start_line.starts_with("HEAD") {
+                true if request.head.start_line.contains("chunked") => {
+                    "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nEVIL\r\n0\r\n\r\n"
+                }
+                true => "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nEVIL",
+                false => "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nsound",
+            };
+            if peer.try_send(answer).is_err() {
+                return;
+            }
+        }
+    });
+    let witgate = Witgate::start(&config::relay(upstream.address()));
+    for path in ["/", "/chunked"] {
+        let mut client = witgate.connect("main");
+        client.send(format!("HEAD {path} HTTP/1.1\r\nHost: a\r\n\r\n"));
+        assert_eq!(client.read_response_to_head().status(), 200);
+        assert_eq!(witgate.get("main", "/next").text(), "sound");
+        // The client's own connection is not out of step either.
+        client.send("GET /next HTTP/1.1\r\nHost: a\r\n\r\n");
+        assert_eq!(client.read_response().text(), "sound");
+    }
+}
+
+#[test]
+fn an_answer_that_comes_before_the_body_leaves_neither_connection_out_of_step() {
+    let upstream = Upstream::start(|peer| {
+        while let Some(request) = peer.next_request_head() {
+            let mut words = request.head.start_line.split(' ');
+            let answer = match (words.next(), words.next()) {
+                (Some("GET"), Some(target)) => response("200 OK", &[], target),
+                _ => response("413 Content Too Large", &[], "early"),
+            };
+            if peer.try_send(answer).is_err() {
+                return;
+            }
+            // What is behind an early answer is read as the next request, as a careless server would.
+        }
+    });
+    let witgate = Witgate::start(&config::relay(upstream.address()));
+    let body = "GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n";
+    let head = format!(
+        "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    );
+    let mut client = witgate.connect("main");
+    client.send(&head);
+    assert_eq!(client.read_response().text(), "early");
+    assert_eq!(witgate.get("main", "/next").text(), "/next");
+    // The rest of the body is that, whether the connection is still there or not.
+    client
+        .try_send(format!("{body}GET /last HTTP/1.1\r\nHost: a\r\n\r\n"))
+        .ok();
+    if let Ok(Some(head)) = client.try_read_head() {
+        assert_eq!(head.status(), 200);
+        assert_eq!(client.read_body(&head, false), b"/last");
+        client.finish_sending();
+        client.expect_close();
+    }
+    assert_eq!(witgate.get("main", "/next").text(), "/next");
 }
