@@ -8,6 +8,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use witgate_tests::http::Connection;
 use witgate_tests::upstream::Peer;
 use witgate_tests::wait::PATIENCE;
+use witgate_tests::websocket::read;
 use witgate_tests::witgate::LogLine;
 use witgate_tests::{Upstream, Witgate, config, eventually};
 
@@ -367,6 +368,29 @@ fn what_is_no_frame_ends_the_tunnel_with_the_side_that_sent_it() {
 
         assert_cut(&witgate, &upstream, side, reason);
     }
+}
+
+/// RFC 6455 §7.1.7.
+#[test]
+fn what_stands_before_no_frame_arrives_and_both_ends_get_a_close() {
+    let closed = [&1002u16.to_be_bytes()[..], b"protocol error"].concat();
+    let (seen, heard) = channel();
+    let upstream = upstream(move |peer| {
+        let frames = [read(peer), read(peer)];
+        seen.send(frames.map(|frame| (frame.first, frame.payload)))
+            .expect("the test waits");
+        peer.read_to_end().ok();
+    });
+    let witgate = start(upstream.address(), PATIENT);
+    let mut client = upgraded(&witgate);
+
+    client.send([masked(0x81, b"hello"), unmasked(0x81, b"bare")].concat());
+
+    let expected = [(0x81, b"hello".to_vec()), (0x88, closed.clone())];
+    assert_eq!(heard.recv_timeout(PATIENCE), Ok(expected));
+    assert_eq!(next_foreign(&mut client), (0x88, closed));
+    drop(client);
+    assert_cut(&witgate, &upstream, "client", "not masked");
 }
 
 #[test]

@@ -218,8 +218,9 @@ async fn watch(
     let (client, upstream) = (&ends.client, &ends.upstream);
     watched::prepare(client);
     let (liveness, mark) = (liveness::Liveness::new(limits), ping::Mark::random());
+    let places = watched::Places::default();
     let up = pin!(watched::up(
-        client, upstream, &early_up, received, &liveness, mark
+        client, upstream, &early_up, received, &liveness, mark, &places
     ));
     let down = pin!(watched::down(
         upstream,
@@ -227,13 +228,19 @@ async fn watch(
         &early_down,
         sent,
         &liveness,
-        mark
+        mark,
+        &places
     ));
-    tokio::select! {
+    let ended = tokio::select! {
         // The watch comes last, so that what has arrived by now is heard before anybody is judged.
         biased;
         ended = both_ways(up, down) => ended,
+        () = places.end_in_time() => Ok(()),
         broken = liveness.watch() => Err(broken),
+    };
+    match places.told(&ends).await {
+        Some(fault) => Err(fault),
+        None => ended,
     }
 }
 

@@ -20,7 +20,8 @@ use super::liveness::Liveness;
 use super::outbox::Outbox;
 use super::ping::Mark;
 use super::splice::{Relayed, pass_end, relay, write};
-use super::{Broken, End, LINGER, both_ways, watched};
+use super::watched::{self, discard};
+use super::{Broken, End, LINGER, both_ways};
 use crate::body::Progress;
 use crate::config::Websocket;
 use crate::failure::Side;
@@ -557,16 +558,5 @@ fn internal_error() -> Close {
     Close {
         code: 1011,
         reason: String::new(),
-    }
-}
-
-/// Reads until the sender has ended, so that its socket is not reset before it has read its Close.
-async fn discard(from: &End, count: &Progress) -> Result<(), Broken> {
-    loop {
-        tokio::task::consume_budget().await;
-        from.readable().await?;
-        if let Relayed::End = relay(from, count, |_| Ok(Relayed::All))? {
-            return Ok(());
-        }
     }
 }

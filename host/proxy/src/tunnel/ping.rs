@@ -53,6 +53,18 @@ pub(super) struct PongFilter {
     payload: usize,
     /// A pong, ours or not, has become whole.
     ponged: bool,
+    /// The client has sent its Close; nothing may follow it (RFC 6455 §5.5.1).
+    closed: bool,
+    fault: Option<Sound>,
+}
+
+/// What came before a frame that may not be sent.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Sound {
+    /// Of the piece in which the frame is.
+    pub(super) bytes: Vec<u8>,
+    /// They, or what was passed before, end with a whole frame, and no Close.
+    pub(super) is_open: bool,
 }
 
 /// What of a piece is for the upstream.
@@ -73,6 +85,8 @@ impl PongFilter {
             mask: [0; 4],
             payload: 0,
             ponged: false,
+            closed: false,
+            fault: None,
         }
     }
 
@@ -80,8 +94,19 @@ impl PongFilter {
     pub(super) fn pass(&mut self, bytes: &[u8]) -> Result<Passed, Malformed> {
         let mut instead: Option<Vec<u8>> = None;
         let mut at = 0;
+        let mut sound = None;
         while at < bytes.len() {
-            let step = self.frames.step(&bytes[at..])?;
+            if self.is_open() {
+                sound = Some(instead.as_ref().map_or(at, Vec::len));
+            }
+            let step = self.frames.step(&bytes[at..]).inspect_err(|_| {
+                let before = instead.as_deref().unwrap_or(bytes);
+                self.fault = Some(Sound {
+                    bytes: before[..sound.unwrap_or(0)].to_vec(),
+                    is_open: sound.is_some() && !self.closed,
+                });
+            })?;
+            self.closed |= step.opcode == Opcode::Close;
             let piece = &bytes[at..at + step.taken];
             if step.opcode == Opcode::Pong {
                 let rest = instead.get_or_insert_with(|| bytes[..at].to_vec());
@@ -110,6 +135,16 @@ impl PongFilter {
         Ok(instead.map_or(Passed::Whole, Passed::Instead))
     }
 
+    /// Whether a frame of the proxy's own may follow what was passed.
+    pub(super) fn is_open(&self) -> bool {
+        self.frames.at_boundary() && !self.closed
+    }
+
+    /// What stood before the fault that was found.
+    pub(super) fn before_fault(&mut self) -> Sound {
+        self.fault.take().unwrap_or_default()
+    }
+
     /// Whether a pong has ever come: the client answers pings.
     pub(super) fn has_ponged(&self) -> bool {
         self.ponged
@@ -127,6 +162,8 @@ pub(super) struct Gaps {
     frames: FrameReader,
     /// The upstream has sent its Close; nothing may follow it (RFC 6455 §5.5.1).
     closed: bool,
+    /// The last place between two frames of the present piece.
+    last: Option<usize>,
 }
 
 /// What a piece of the upstream's bytes holds.
@@ -143,6 +180,7 @@ impl Gaps {
         Self {
             frames: FrameReader::new(Sender::Server),
             closed: false,
+            last: None,
         }
     }
 
@@ -155,11 +193,28 @@ impl Gaps {
         self.closed
     }
 
+    /// Of the piece in which a fault was found, what stood before it.
+    pub(super) fn before_fault(&self, piece: &[u8]) -> Sound {
+        Sound {
+            bytes: piece[..self.last.unwrap_or(0)].to_vec(),
+            is_open: self.last.is_some() && !self.closed,
+        }
+    }
+
+    /// Of the piece in which the upstream's Close began, what stood before that.
+    pub(super) fn before_close(&self) -> Option<usize> {
+        self.last.filter(|_| self.closed)
+    }
+
     /// Follows the next bytes of the upstream.
     pub(super) fn look(&mut self, bytes: &[u8]) -> Result<Looked, Malformed> {
         let mut looked = Looked::default();
         let mut at = 0;
+        self.last = None;
         while at < bytes.len() {
+            if self.is_open() {
+                self.last = Some(at);
+            }
             if looked.gap.is_none() && self.is_open() {
                 looked.gap = Some(at);
             }
