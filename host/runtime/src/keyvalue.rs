@@ -60,6 +60,22 @@ pub trait KeyValue: fmt::Debug + Send + Sync {
         value: Bytes,
         ttl: Option<Duration>,
     ) -> Answer<bool>;
+
+    /// Some of the keys that begin so, without that beginning, from a cursor of an earlier answer on. In no order; one that
+    /// was there all the time is in one answer at least. Not every store can.
+    fn keys(&self, _prefix: &str, _cursor: Option<u64>) -> Answer<Keys> {
+        let why = "its keys cannot be listed";
+        Answer::Now(Err(KeyValueError::Unavailable(why.into())))
+    }
+}
+
+/// Some keys of a store. None of them, and a cursor, means that others have to be asked for.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Keys {
+    /// At most some hundred KiB.
+    pub keys: Vec<String>,
+    /// Where to go on; `None` at the end.
+    pub cursor: Option<u64>,
 }
 
 /// What a store says.
@@ -154,6 +170,11 @@ impl Lent {
         let expected = expected.map(Bytes::from);
         let ttl = time_to_live(ttl);
         Ok(grant.store.compare_and_set(&key, expected, value, ttl))
+    }
+
+    fn keys(&self, cursor: Option<u64>) -> Result<Answer<Keys>, Error> {
+        let grant = self.grant()?;
+        Ok(grant.store.keys(&grant.namespace, cursor))
     }
 
     /// Waits for an answer, as long as the call may still wait. None of it counts as run time.

@@ -87,7 +87,8 @@ pub use http_client::{HttpClient, HttpGrant, SendError, Sending};
 pub use instance::ConfigError;
 pub use interfaces::{Interfaces, interfaces_of};
 pub use keyvalue::{
-    Answer, Change, KeyValue, KeyValueError, KeyValueGrant, MAX_KEY, MAX_VALUE, MemoryStore, Stored,
+    Answer, Change, KeyValue, KeyValueError, KeyValueGrant, Keys, MAX_KEY, MAX_VALUE, MemoryStore,
+    Stored,
 };
 pub use messages::{Close, Direction, Message, MessageStream, MessageVerdict};
 pub use metrics::{CustomMetrics, CustomSeries, CustomValue, MetricsGrant};

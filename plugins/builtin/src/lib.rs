@@ -86,4 +86,12 @@ mod tests {
             }
         }
     }
+
+    /// It does next to nothing, so that this is what the SDK costs: in memory, in the cache, and in what is downloaded.
+    #[test]
+    fn a_plugin_that_does_nothing_is_small() {
+        let smallest = find("connection-close").expect("it is a built-in");
+        let bytes = smallest.component.len();
+        assert!(bytes < 40 << 10, "{bytes} bytes");
+    }
 }

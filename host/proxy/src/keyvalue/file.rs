@@ -15,7 +15,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use bytes::Bytes;
 use redb::backends::FileBackend;
 use redb::{Builder, Database, DatabaseError, ReadableDatabase, ReadableTable, TableDefinition};
-use witgate_runtime::{Answer, Change, Clock, KeyValue, KeyValueError, MemoryStore, Stored};
+use witgate_runtime::{Answer, Change, Clock, KeyValue, KeyValueError, Keys, MemoryStore, Stored};
 
 /// By key: when it expires, in milliseconds since 1970 or [`NEVER`], and its value.
 const TABLE: TableDefinition<'_, &str, (u64, &[u8])> = TableDefinition::new("witgate-keyvalue-1");
@@ -174,6 +174,10 @@ impl KeyValue for FileStore {
             Ok(()) => self.written(self.memory.increment(key, by, ttl)),
             Err(error) => Answer::Now(Err(error)),
         }
+    }
+
+    fn keys(&self, prefix: &str, cursor: Option<u64>) -> Answer<Keys> {
+        self.memory.keys(prefix, cursor)
     }
 
     fn compare_and_set(

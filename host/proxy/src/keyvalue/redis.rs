@@ -15,13 +15,16 @@ use redis::{RedisError, RedisResult, cmd};
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
-use witgate_runtime::{Answer, KeyValue, KeyValueError};
+use witgate_runtime::{Answer, KeyValue, KeyValueError, Keys};
 
 use crate::config;
 
 /// How long no call tries a server that did not answer the last one. Long enough that a hundred hooks do not wait for a
 /// machine that is gone, and short enough that nobody notices when it is back.
 const REST: Duration = Duration::from_millis(500);
+
+/// Keys, of whomever, that the server looks at for one answer about them.
+const MOST_LISTED: usize = 1000;
 
 /// Sets a value in one step if the present one is the expected one; ARGV: whether there is to be one, that, the new one,
 /// and the time to live.
@@ -222,6 +225,27 @@ impl KeyValue for RedisStore {
         })
     }
 
+    fn keys(&self, prefix: &str, cursor: Option<u64>) -> Answer<Keys> {
+        let prefix = self.key(prefix);
+        let mut scan = cmd("SCAN");
+        scan.arg(cursor.unwrap_or(0))
+            .arg("MATCH")
+            .arg(pattern(&prefix));
+        scan.arg("COUNT").arg(MOST_LISTED);
+        self.run(async move |mut manager| {
+            let (cursor, keys): (u64, Vec<Vec<u8>>) = scan.query_async(&mut manager).await?;
+            let own = |key| {
+                String::from_utf8(key)
+                    .ok()?
+                    .strip_prefix(&prefix)
+                    .map(str::to_owned)
+            };
+            let keys = keys.into_iter().filter_map(own).collect();
+            let cursor = Some(cursor).filter(|cursor| *cursor > 0);
+            Ok(Keys { keys, cursor })
+        })
+    }
+
     fn compare_and_set(
         &self,
         key: &str,
@@ -284,6 +308,18 @@ impl Health {
     fn now(&self) -> u64 {
         u64::try_from(self.base.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
+}
+
+/// What `SCAN` matches with all keys that begin so, and no others.
+fn pattern(prefix: &str) -> String {
+    let mut pattern = String::with_capacity(prefix.len() + 1);
+    for letter in prefix.chars() {
+        if matches!(letter, '*' | '?' | '[' | ']' | '^' | '-' | '\\') {
+            pattern.push('\\');
+        }
+        pattern.push(letter);
+    }
+    pattern + "*"
 }
 
 fn milliseconds(ttl: Duration) -> u64 {

@@ -55,6 +55,37 @@ async fn values_are_set_and_deleted(store: &dyn KeyValue) {
     assert_eq!(value(store, "a").await, None);
 }
 
+async fn own_keys_are_listed_part_by_part(store: &dyn KeyValue) {
+    let own: Vec<String> = (0..1200).map(|n| format!("mine*:{n}")).collect();
+    for key in &own {
+        ask(store.set(key, bytes("x"), None)).await.expect("set");
+        let other = format!("other{key}");
+        ask(store.set(&other, bytes("x"), None)).await.expect("set");
+    }
+    let (mut listed, mut cursor, mut answers) = (Vec::new(), None, 0);
+    loop {
+        let some = ask(store.keys("mine*:", cursor)).await.expect("listed");
+        listed.extend(some.keys);
+        (cursor, answers) = (some.cursor, answers + 1);
+        if cursor.is_none() {
+            break;
+        }
+    }
+    assert!(answers > 2, "each answer is bounded");
+    // One that moves meanwhile may be told twice.
+    listed.sort();
+    listed.dedup();
+    let mut expected: Vec<String> = (0..1200).map(|n| n.to_string()).collect();
+    expected.sort();
+    assert!(listed == expected, "{} keys were listed", listed.len());
+    for key in &own {
+        ask(store.delete(key)).await.expect("delete");
+        ask(store.delete(&format!("other{key}")))
+            .await
+            .expect("delete");
+    }
+}
+
 async fn values_expire(store: &dyn KeyValue) {
     ask(store.set("short", bytes("x"), MOMENT))
         .await
@@ -152,6 +183,7 @@ fn runtime() -> tokio::runtime::Runtime {
 fn behaves(store: Arc<dyn KeyValue>) {
     runtime().block_on(async {
         values_are_set_and_deleted(&*store).await;
+        own_keys_are_listed_part_by_part(&*store).await;
         values_expire(&*store).await;
         numbers_add_up_and_keep_their_time(&*store).await;
         values_are_swapped_if_they_are_the_expected_ones(&*store).await;

@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use indexmap::IndexMap;
 
-use super::{Answer, KeyValue, KeyValueError, MAX_KEY, MAX_VALUE};
+use super::{Answer, KeyValue, KeyValueError, Keys, MAX_KEY, MAX_VALUE};
 use crate::clock::Clock;
 
 /// What an entry takes beside its key and value: the map's own bytes, rounded up.
@@ -20,6 +20,9 @@ const LEAST_SHARE: usize = 2 * (MAX_VALUE + MAX_KEY + MAX_KEY + OVERHEAD);
 
 /// More parts than a machine has workers that would be in the same one at the same time.
 const MAX_PARTS: usize = 64;
+
+/// Entries of a store that one answer about its keys looks at, whoever they belong to: 256 KiB of keys.
+const MOST_LISTED: usize = 1000;
 
 /// Changed keys of one part that are not written down yet, before no more are taken: bounds what a disk that does not
 /// keep up costs in memory.
@@ -257,6 +260,40 @@ impl KeyValue for MemoryStore {
         };
         let put = part.put(key, Value::Number(sum), expires, self, now);
         Answer::Now(put.map(|()| sum))
+    }
+
+    fn keys(&self, prefix: &str, cursor: Option<u64>) -> Answer<Keys> {
+        let now = self.clock.now();
+        let (mut at, mut below) = match cursor {
+            None => (0, usize::MAX),
+            Some(cursor) => (
+                (cursor >> 32) as usize,
+                (cursor & u64::from(u32::MAX)) as usize,
+            ),
+        };
+        let (mut keys, mut looked) = (Vec::new(), 0);
+        while let Some(part) = self.parts.get(at) {
+            let part = whole(part.read());
+            // Backwards: what goes leaves its place to the last one, which was looked at already.
+            let end = part.entries.len().min(below);
+            let begin = end.saturating_sub(MOST_LISTED - looked);
+            for (key, entry) in (begin..end)
+                .rev()
+                .filter_map(|at| part.entries.get_index(at))
+            {
+                if let Some(key) = key.strip_prefix(prefix).filter(|_| entry.lives(now)) {
+                    keys.push(key.to_owned());
+                }
+            }
+            looked += end - begin;
+            if begin > 0 {
+                let cursor = Some((at as u64) << 32 | begin as u64);
+                return Answer::Now(Ok(Keys { keys, cursor }));
+            }
+            (at, below) = (at + 1, usize::MAX);
+        }
+        let cursor = None;
+        Answer::Now(Ok(Keys { keys, cursor }))
     }
 
     fn compare_and_set(

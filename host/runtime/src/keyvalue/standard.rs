@@ -10,6 +10,7 @@ use wasmtime::component::{HasData, Linker, Resource, ResourceTable, ResourceTabl
 use wasmtime::{Result, format_err};
 
 use self::bindings::wasi::keyvalue::{atomics, batch, store};
+use super::Keys;
 use super::Lent;
 use crate::bindings::keyvalue::Error;
 use crate::stopwatch::Stopwatch;
@@ -190,14 +191,15 @@ impl store::HostBucket for View<'_> {
         Ok(self.value(&key).await?.is_some())
     }
 
-    /// A store forgets keys by itself and may be on another machine, where others use it too: no plugin walks through it.
     async fn list_keys(
         &mut self,
         bucket: Resource<Bucket>,
-        _: Option<u64>,
+        cursor: Option<u64>,
     ) -> Result<store::KeyResponse, Fault> {
         self.check(&bucket)?;
-        Err(Fault::Other("keys cannot be listed here".into()))
+        let answer = self.lent.keys(cursor);
+        let Keys { keys, cursor } = self.lent.in_time(answer, self.stopwatch.as_ref()).await?;
+        Ok(store::KeyResponse { keys, cursor })
     }
 
     async fn drop(&mut self, bucket: Resource<Bucket>) -> Result<()> {
