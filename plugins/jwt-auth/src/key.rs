@@ -23,13 +23,24 @@ pub(crate) enum Algorithm {
     Rs384,
     /// … by SHA-512.
     Rs512,
+    /// RSASSA-PSS by SHA-256.
+    Ps256,
     /// ECDSA on P-256 by SHA-256.
     Es256,
+    /// Ed25519.
+    #[serde(rename = "EdDSA")]
+    EdDsa,
 }
 
 impl Algorithm {
-    pub(crate) const OF_PUBLIC_KEYS: [Self; 4] =
-        [Self::Rs256, Self::Rs384, Self::Rs512, Self::Es256];
+    pub(crate) const OF_PUBLIC_KEYS: [Self; 6] = [
+        Self::Rs256,
+        Self::Rs384,
+        Self::Rs512,
+        Self::Ps256,
+        Self::Es256,
+        Self::EdDsa,
+    ];
 
     pub(crate) fn parse(name: &str) -> Option<Self> {
         Some(match name {
@@ -37,7 +48,10 @@ impl Algorithm {
             "RS256" => Self::Rs256,
             "RS384" => Self::Rs384,
             "RS512" => Self::Rs512,
+            "PS256" => Self::Ps256,
             "ES256" => Self::Es256,
+            // RFC 8037 §3.1; RFC 9864 names the curve.
+            "EdDSA" | "Ed25519" => Self::EdDsa,
             _ => return None,
         })
     }
@@ -59,6 +73,7 @@ enum Kind {
     Secret(Vec<u8>),
     Rsa(RsaKey),
     P256(Box<VerifyingKey>),
+    Ed25519(Box<ed25519_dalek::VerifyingKey>),
 }
 
 /// A member of a JWKS. What is not known is left alone (RFC 7517 §5).
@@ -108,6 +123,11 @@ impl Key {
                 let key = VerifyingKey::from_sec1_bytes(&point).ok()?;
                 Kind::P256(Box::new(key))
             }
+            ("OKP", Some("Ed25519")) => {
+                let point = decode(&jwk.x)?.try_into().ok()?;
+                let key = ed25519_dalek::VerifyingKey::from_bytes(&point).ok()?;
+                Kind::Ed25519(Box::new(key))
+            }
             _ => return None,
         };
         Some(Self {
@@ -123,9 +143,10 @@ impl Key {
             (&self.kind, algorithm),
             (Kind::Secret(_), Algorithm::Hs256)
                 | (Kind::P256(_), Algorithm::Es256)
+                | (Kind::Ed25519(_), Algorithm::EdDsa)
                 | (
                     Kind::Rsa(_),
-                    Algorithm::Rs256 | Algorithm::Rs384 | Algorithm::Rs512
+                    Algorithm::Rs256 | Algorithm::Rs384 | Algorithm::Rs512 | Algorithm::Ps256
                 )
         );
         // A secret has no name that a token could be wrong about.
@@ -143,6 +164,11 @@ impl Key {
             Kind::P256(key) => {
                 let signature = Signature::from_slice(signature);
                 signature.is_ok_and(|signature| key.verify(signed, &signature).is_ok())
+            }
+            // Strictly: no key or signature of small order, which would fit several messages (RFC 8032 §8.4).
+            Kind::Ed25519(key) => {
+                let signature = ed25519_dalek::Signature::from_slice(signature);
+                signature.is_ok_and(|signature| key.verify_strict(signed, &signature).is_ok())
             }
             Kind::Rsa(key) => key.verify(algorithm, signed, signature),
         }

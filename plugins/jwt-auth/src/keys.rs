@@ -90,7 +90,7 @@ impl Keys {
             (None, Some(jwks), None) => {
                 let keys = read(jwks.as_bytes()).unwrap_or_default();
                 if keys.is_empty() {
-                    errors.push("jwks", "must be a JSON Web Key Set with a public key of RSA (2048 to 4096 bits) or P-256");
+                    errors.push("jwks", "must be a JSON Web Key Set with a public key of RSA (2048 to 4096 bits), P-256 or Ed25519");
                 }
                 Source::Fixed(keys)
             }

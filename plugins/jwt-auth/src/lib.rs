@@ -28,7 +28,7 @@ pub struct Config {
     jwks: Option<String>,
     /// The secret of HS256, at least 32 bytes; line breaks at its end are left off.
     secret: Option<String>,
-    /// Which of `RS256`, `RS384`, `RS512`, `ES256` may be used; all of them unless set, and `HS256` alone with `secret`.
+    /// Which of `RS256`, `RS384`, `RS512`, `PS256`, `ES256`, `EdDSA` may be used; all of them unless set, and `HS256` alone with `secret`.
     algorithms: Option<Vec<Algorithm>>,
     /// Who must have issued it (`iss`).
     issuer: Option<String>,

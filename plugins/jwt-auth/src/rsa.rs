@@ -1,7 +1,7 @@
-//! Verification of RSASSA-PKCS1-v1_5 (RFC 8017 §8.2.2): `signature ^ e mod n` has to be the padded digest.
+//! Verification of RSA signatures (RFC 8017): `signature ^ e mod n` has to be the padded digest.
 //!
-//! The expected block is made and compared as a whole, so that nothing of what an attacker sent is ever parsed. All of it is
-//! public: there is no time to hide.
+//! Of RSASSA-PKCS1-v1_5 (§8.2.2) the expected block is made and compared as a whole, so that nothing of what an attacker sent
+//! is ever parsed. Of RSASSA-PSS (§8.1.2) every byte is either compared or salt. All of it is public: there is no time to hide.
 
 use crypto_bigint::modular::{BoxedMontyForm, BoxedMontyParams};
 use crypto_bigint::{BoxedUint, Odd};
@@ -51,26 +51,32 @@ impl RsaKey {
     }
 
     pub(crate) fn verify(&self, algorithm: Algorithm, signed: &[u8], signature: &[u8]) -> bool {
+        let Some(block) = self.opened(signature) else {
+            return false;
+        };
         let expected = match algorithm {
             Algorithm::Rs256 => self.padded(&SHA256, &Sha256::digest(signed)),
             Algorithm::Rs384 => self.padded(&SHA384, &Sha384::digest(signed)),
             Algorithm::Rs512 => self.padded(&SHA512, &Sha512::digest(signed)),
-            Algorithm::Hs256 | Algorithm::Es256 => return false,
+            Algorithm::Ps256 => return is_pss(&block, &Sha256::digest(signed)),
+            Algorithm::Hs256 | Algorithm::Es256 | Algorithm::EdDsa => return false,
         };
+        block.ct_eq(&expected).into()
+    }
+
+    /// The block that was signed, as long as the modulus; `None` for what is no signature of this key's size and range.
+    fn opened(&self, signature: &[u8]) -> Option<Vec<u8>> {
         if signature.len() != self.size {
-            return false;
+            return None;
         }
-        let Ok(number) = BoxedUint::from_be_slice(signature, self.modulus.bits_precision()) else {
-            return false;
-        };
+        let number = BoxedUint::from_be_slice(signature, self.modulus.bits_precision()).ok()?;
         if number >= *self.modulus.modulus().as_ref() {
-            return false;
+            return None;
         }
-        let opened = self
-            .raised(&BoxedMontyForm::new(number, &self.modulus))
-            .retrieve();
-        let bytes = opened.to_be_bytes();
-        bytes.len() >= self.size && bytes[bytes.len() - self.size..].ct_eq(&expected).into()
+        let opened = self.raised(&BoxedMontyForm::new(number, &self.modulus));
+        let bytes = opened.retrieve().to_be_bytes();
+        let begin = bytes.len().checked_sub(self.size)?;
+        Some(bytes[begin..].to_vec())
     }
 
     /// By squaring and multiplying, which for the usual exponent of 65537 is 17 steps. A power in constant time would be
@@ -91,6 +97,54 @@ impl RsaKey {
     fn padded(&self, info: &[u8], digest: &[u8]) -> Vec<u8> {
         let filled = self.size - 3 - info.len() - digest.len();
         [&[0, 1][..], &vec![0xff; filled], &[0], info, digest].concat()
+    }
+}
+
+/// Bytes of a SHA-256 digest, and of the salt, which for PS256 is as long (RFC 7518 §3.5).
+const HASH: usize = 32;
+
+/// EMSA-PSS (§9.1.2) by SHA-256: `maskedDB || H || bc`, where DB is `00 … 00 01 salt` and H the hash of digest and salt. The
+/// modulus has a multiple of eight bits, so that the block has one bit less than its bytes.
+fn is_pss(block: &[u8], digest: &[u8]) -> bool {
+    let Some((block, [0xbc])) = block.split_last_chunk::<1>() else {
+        return false;
+    };
+    let Some((masked, hash)) = block.split_last_chunk::<HASH>() else {
+        return false;
+    };
+    if masked.first().is_none_or(|first| first & 0x80 != 0) {
+        return false;
+    }
+    let mut db = masked.to_vec();
+    unmask(&mut db, hash);
+    db[0] &= 0x7f;
+    let Some((padding, salt)) = db.split_last_chunk::<HASH>() else {
+        return false;
+    };
+    let Some(([1], zeros)) = padding
+        .split_last_chunk::<1>()
+        .map(|(zeros, one)| (one, zeros))
+    else {
+        return false;
+    };
+    let expected = Sha256::new()
+        .chain_update([0; 8])
+        .chain_update(digest)
+        .chain_update(salt)
+        .finalize();
+    zeros.iter().all(|&byte| byte == 0) && bool::from(expected.as_slice().ct_eq(hash))
+}
+
+/// XORs MGF1 by SHA-256 (§B.2.1) onto the bytes.
+fn unmask(bytes: &mut [u8], seed: &[u8]) {
+    for (counter, piece) in (0u32..).zip(bytes.chunks_mut(HASH)) {
+        let mask = Sha256::new()
+            .chain_update(seed)
+            .chain_update(counter.to_be_bytes())
+            .finalize();
+        for (byte, mask) in piece.iter_mut().zip(mask) {
+            *byte ^= mask;
+        }
     }
 }
 
