@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
 # Lets libFuzzer make up bytes for the readers of untrusted input, and stops at the first that breaks one.
 #
-# usage: scripts/fuzz.sh [framing|paths|config|frames]...     ($FUZZ_SECONDS each; 60 when it is not set)
+# usage: scripts/fuzz.sh [framing|paths|config|frames|http2-head|proxy-protocol]...     ($FUZZ_SECONDS each; 60 when it is not set)
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 targets=("$@")
-[ $# -gt 0 ] || targets=(framing paths config frames)
+[ $# -gt 0 ] || targets=(framing paths config frames http2-head proxy-protocol)
 command -v c++ >/dev/null || { echo "fuzz: a C++ compiler is missing: install g++" >&2; exit 1; }
 
 # A directory of its own, so that what everything else is built from stays as it is.

@@ -8,6 +8,8 @@ use std::ops::Range;
 mod spelling;
 
 pub use crate::config::fuzzed::config;
+pub use crate::connection::http2_head::fuzzed::http2_head;
+pub use crate::connection::proxy_protocol::fuzzed::proxy_protocol;
 pub use crate::framing::fuzzed::framing;
 pub use crate::tunnel::fuzzed::frames;
 pub use spelling::paths;
@@ -64,6 +66,18 @@ mod tests {
     #[test]
     fn configurations_are_read_or_reported() {
         seeds("config").iter().for_each(|seed| super::config(seed));
+    }
+
+    #[test]
+    fn heads_of_http2_are_one_message_of_http1() {
+        let seeds = seeds("http2-head");
+        seeds.iter().for_each(|seed| super::http2_head(seed));
+    }
+
+    #[test]
+    fn a_proxy_header_names_whom_it_says_and_takes_nothing_of_what_follows() {
+        let seeds = seeds("proxy-protocol");
+        seeds.iter().for_each(|seed| super::proxy_protocol(seed));
     }
 
     #[test]

@@ -7,6 +7,9 @@ use http::request::Parts;
 use http::{Extensions, HeaderMap, HeaderValue, Method, StatusCode, Uri, Version, header};
 use hyper::ext::Protocol;
 
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzed;
+
 use super::websocket_key::{self, OwnKey};
 use crate::failure::Failure;
 

@@ -4,9 +4,10 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 
 use ppp::{HeaderResult, v1, v2};
-use tokio::io::AsyncReadExt as _;
+use tokio::io::{AsyncRead, AsyncReadExt as _};
 
-use super::socket::Socket;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzed;
 
 /// How the binary version begins, which is no beginning of anything else.
 const SIGNATURE: &[u8; 12] = b"\r\n\r\n\0\r\nQUIT\n";
@@ -21,7 +22,7 @@ const MOST_ADDED: usize = 4096;
 /// # Errors
 ///
 /// When there is none, or it cannot be read.
-pub(super) async fn read(socket: &mut Socket) -> io::Result<Option<SocketAddr>> {
+pub(super) async fn read(socket: &mut (impl AsyncRead + Unpin)) -> io::Result<Option<SocketAddr>> {
     let mut header = vec![0; SIGNATURE.len()];
     socket.read_exact(&mut header).await?;
     match header == SIGNATURE {
@@ -50,7 +51,10 @@ pub(super) async fn read(socket: &mut Socket) -> io::Result<Option<SocketAddr>> 
     Ok(source.map(SocketAddr::from))
 }
 
-async fn read_binary(socket: &mut Socket, header: &mut Vec<u8>) -> io::Result<()> {
+async fn read_binary(
+    socket: &mut (impl AsyncRead + Unpin),
+    header: &mut Vec<u8>,
+) -> io::Result<()> {
     let mut rest = [0; 4];
     socket.read_exact(&mut rest).await?;
     header.extend(rest);
@@ -64,7 +68,7 @@ async fn read_binary(socket: &mut Socket, header: &mut Vec<u8>) -> io::Result<()
     Ok(())
 }
 
-async fn read_line(socket: &mut Socket, header: &mut Vec<u8>) -> io::Result<()> {
+async fn read_line(socket: &mut (impl AsyncRead + Unpin), header: &mut Vec<u8>) -> io::Result<()> {
     if !header.starts_with(b"PROXY ") {
         return Err(refused("there is none"));
     }
