@@ -199,6 +199,12 @@ const LIMITS: &[Key] = &[
         "a body, either way, without a byte moving",
     ),
     key(
+        "requests",
+        Either(&[Integer(1, 1_000_000_000_000), Words(&["none"])]),
+        Is("\"none\""),
+        "requests on one connection; the last one's response ends it",
+    ),
+    key(
         "streams",
         Integer(1, 10_000),
         Is("100"),
