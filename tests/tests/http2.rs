@@ -586,6 +586,21 @@ fn a_stream_that_the_client_resets_ends_its_exchange_upstream() {
 
 #[test]
 fn a_client_that_makes_no_room_for_a_response_loses_its_stream_and_not_its_connection() {
+    let pause = format!("{BOTH}\nlimits.body-timeout = \"300ms\"");
+    loses_its_stream(|upstream| relay(upstream, &pause));
+}
+
+#[test]
+fn a_route_has_its_total_time_also_while_a_client_makes_no_room() {
+    let route = "upstream = \"origin\"\n";
+    let total = format!(
+        "{route}timeouts.total = \"3s\"\n[[route]]\nname = \"sound\"\npath = \"/sound\"\n{route}"
+    );
+    loses_its_stream(|upstream| relay(upstream, BOTH).replace(route, &total));
+}
+
+/// Of a response of which there is always more to come.
+fn loses_its_stream(config: impl Fn(SocketAddr) -> String) {
     let (ended, has_ended) = mpsc::channel();
     let upstream = Upstream::start(move |peer| {
         let Some(request) = peer.next_request() else {
@@ -599,8 +614,7 @@ fn a_client_that_makes_no_room_for_a_response_loses_its_stream_and_not_its_conne
         peer.expect_close();
         ended.send(()).expect("the test waits");
     });
-    let keys = format!("{BOTH}\nlimits.body-timeout = \"300ms\"");
-    let witgate = Witgate::start(&relay(upstream.address(), &keys));
+    let witgate = Witgate::start(&config(upstream.address()));
     let mut no_room = h2::client::Builder::new();
     no_room.initial_window_size(0);
     let mut client = Client::open_with(witgate.address("main"), &no_room);

@@ -325,6 +325,11 @@ impl Accounted {
         }
     }
 
+    /// When it has to be over.
+    pub(crate) fn end(&self) -> Option<tokio::time::Instant> {
+        self.body.end()
+    }
+
     pub(crate) fn new(body: Body, mut entry: Box<Entry>) -> Self {
         if body.is_end_stream() && matches!(entry.outcome, Outcome::Aborted) {
             entry.outcome = Outcome::Complete;

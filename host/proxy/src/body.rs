@@ -281,6 +281,17 @@ impl Body {
         )
     }
 
+    /// When it has to be over (`timeouts.total`).
+    pub(crate) fn end(&self) -> Option<Instant> {
+        match &self.0 {
+            Kind::Stream(stream) => stream.end,
+            Kind::Transformed(transformed) => transformed.source.end(),
+            Kind::Compressed(compressed) => compressed.source().end(),
+            Kind::Begun(begun) => begun.1.end(),
+            _ => None,
+        }
+    }
+
     /// Its length, where that is known.
     pub(crate) fn exact_size(&self) -> Option<u64> {
         self.size_hint().exact()

@@ -287,6 +287,10 @@ pub(crate) struct Compressed {
 }
 
 impl Compressed {
+    pub(crate) fn source(&self) -> &Body {
+        &self.source
+    }
+
     pub(crate) fn new(source: Body, encoder: Encoder) -> Self {
         Self {
             source,

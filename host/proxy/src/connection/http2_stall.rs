@@ -28,6 +28,8 @@ tokio::task_local! {
 struct Client {
     /// Since when it is to make room for the next piece.
     awaited_since: Cell<Option<Instant>>,
+    /// When the response has to be over, whoever is waited for (`timeouts.total`).
+    end: Cell<Option<Instant>>,
 }
 
 /// Runs a stream to its end, or until its client has made no room for a piece for `limit`, which resets the stream.
@@ -40,11 +42,19 @@ pub(super) async fn bounded(stream: impl Future<Output = ()>, limit: Duration) {
             return Poll::Ready(());
         }
         match client.awaited_since.get() {
-            Some(since) if alarm.poll_at(cx, since + limit).is_ready() => {
-                tracing::debug!(?limit, "a stream is reset: its client makes no room for it");
-                Poll::Ready(())
+            Some(since) => {
+                let turn = since + limit;
+                let end = client.end.get().map_or(turn, |end| end.min(turn));
+                let late = alarm.poll_at(cx, end);
+                if late.is_ready() {
+                    tracing::debug!(
+                        ?limit,
+                        "a stream is reset: its client makes no room for it, or not in time"
+                    );
+                }
+                late
             }
-            _ => Poll::Pending,
+            None => Poll::Pending,
         }
     })
     .await;
@@ -61,6 +71,7 @@ impl Awaiting {
         let client = CLIENT.try_with(Rc::clone).unwrap_or_default();
         // hyper asks for the first piece, too, only when there is room.
         client.awaited_since.set(Some(Instant::now()));
+        client.end.set(body.end());
         Self { body, client }
     }
 }

@@ -31,6 +31,8 @@ pub(crate) struct Shared {
     targets: watch::Sender<Arc<Targets>>,
     /// No target is believed to be well.
     all_bad: AtomicBool,
+    /// Whose turn it is to eject: workers that counted side by side would pass `ejection.max` together.
+    ejecting: Mutex<()>,
 }
 
 /// Where requests may go at the moment.
@@ -64,6 +66,7 @@ impl Shared {
             names: Mutex::new(vec![Named::Unknown; config.endpoints.len()]),
             targets: watch::Sender::default(),
             all_bad: AtomicBool::new(false),
+            ejecting: Mutex::default(),
             name,
             config,
         };
@@ -210,13 +213,15 @@ impl Shared {
             return false;
         };
         target.failed(ejection, || {
+            let turn = self.ejecting.lock().unwrap_or_else(PoisonError::into_inner);
             let targets = self.targets();
             let ejected = targets
                 .list
                 .iter()
                 .filter(|other| other.is_ejected())
                 .count();
-            (ejected + 1) * 100 <= targets.list.len() * usize::from(ejection.most)
+            let most = targets.list.len() * usize::from(ejection.most);
+            ((ejected + 1) * 100 <= most).then_some(turn)
         })
     }
 
@@ -250,4 +255,49 @@ async fn dial(address: SocketAddr) -> io::Result<TcpStream> {
 fn tls(config: &Upstream) -> Result<Option<Tls>, String> {
     let tls = config.tls.as_ref();
     tls.map(|tls| Tls::new(tls, config.protocol)).transpose()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Config, Document};
+
+    #[test]
+    fn workers_that_count_at_once_eject_no_more_than_may_be() {
+        let ports = 1..=8;
+        let endpoints: Vec<_> = ports.map(|n| format!("'http://127.0.0.1:{n}'")).collect();
+        let text = format!(
+            "[[listener]]\nname = 'main'\nbind = '127.0.0.1:0'\n[[route]]\nupstream = 'origin'\n\
+             [upstream.origin]\nendpoints = [{}]\nejection = {{ failures = 1, max = '50%' }}\n",
+            endpoints.join(", ")
+        );
+        let document = Document::parse("a.toml", &text).expect("this is TOML");
+        let reader = document.reader();
+        let mut root = reader.root();
+        let config = Config::read(&mut root);
+        root.finish();
+        let (config, _) = reader.finish(config).expect("it is valid");
+        let origin = &config.upstreams["origin"];
+        for _ in 0..50 {
+            let shared = Shared::new("origin".into(), origin.clone()).expect("there is no TLS");
+            let targets = shared.targets();
+            let start = std::sync::Barrier::new(targets.list.len());
+            let ejected: usize = std::thread::scope(|scope| {
+                let (shared, start) = (&shared, &start);
+                let fail = |target: &Arc<Target>| {
+                    let target = target.clone();
+                    scope.spawn(move || {
+                        start.wait();
+                        usize::from(shared.failed(&target))
+                    })
+                };
+                let workers: Vec<_> = targets.list.iter().map(fail).collect();
+                let ended = workers.into_iter().map(|worker| worker.join());
+                ended
+                    .map(|ejected| ejected.expect("it does not panic"))
+                    .sum()
+            });
+            assert_eq!(ejected, 4);
+        }
+    }
 }

@@ -195,13 +195,17 @@ impl Target {
         }
     }
 
-    /// It answered with a 5xx, or did not. `may` says whether one more may be ejected.
-    pub(super) fn failed(&self, ejection: &Ejection, may: impl FnOnce() -> bool) -> bool {
+    /// It answered with a 5xx, or did not. `may` lets one more be ejected, and no other as long as what it gives lives.
+    pub(super) fn failed<T>(&self, ejection: &Ejection, may: impl FnOnce() -> Option<T>) -> bool {
         let failures = self.failures.fetch_add(1, Ordering::Relaxed) + 1;
         if failures < ejection.failures || self.is_ejected() {
             return false;
         }
-        if !may() {
+        let Some(_turn) = may() else {
+            return false;
+        };
+        // Another worker may have had the turn before.
+        if self.is_ejected() {
             return false;
         }
         let (mut record, now) = (self.record(), Instant::now());
@@ -254,17 +258,20 @@ mod tests {
     #[test]
     fn failures_in_a_row_eject_and_each_time_for_longer() {
         let target = target();
-        assert!(!target.failed(&EJECTION, || true));
+        assert!(!target.failed(&EJECTION, || Some(())));
         target.succeeded();
-        assert!(!target.failed(&EJECTION, || true), "a success lies between");
-        assert!(target.failed(&EJECTION, || true));
+        assert!(
+            !target.failed(&EJECTION, || Some(())),
+            "a success lies between"
+        );
+        assert!(target.failed(&EJECTION, || Some(())));
         assert_eq!(target.standing(NEVER_SLOW), Standing::Bad);
         let start = Instant::now();
         let after =
             |seconds| target.standing_in_doubt(NEVER_SLOW, start + Duration::from_secs(seconds));
         assert_eq!(after(9), Standing::Bad);
         assert_eq!(after(11), Standing::Good);
-        assert!(target.failed(&EJECTION, || true), "one more is enough");
+        assert!(target.failed(&EJECTION, || Some(())), "one more is enough");
         assert_eq!(after(19), Standing::Bad);
         assert_eq!(after(21), Standing::Good);
     }
@@ -273,7 +280,7 @@ mod tests {
     fn where_no_more_may_be_ejected_a_target_stays() {
         let target = target();
         for _ in 0..5 {
-            assert!(!target.failed(&EJECTION, || false));
+            assert!(!target.failed(&EJECTION, || None::<()>));
         }
         assert_eq!(target.standing(NEVER_SLOW), Standing::Good);
     }
