@@ -21,6 +21,7 @@ pub mod http;
 pub mod http2;
 pub mod json_schema;
 pub mod nginx;
+pub mod pebble;
 pub mod port;
 pub mod process;
 pub mod redis;

@@ -30,6 +30,7 @@ use crate::reply;
 use crate::rewrite;
 use crate::router::Asked;
 use crate::standard;
+use crate::tls::acme;
 use crate::trailers;
 use crate::tunnel::{self, Granted};
 use crate::upgrade_limits::Permit;
@@ -135,6 +136,14 @@ async fn live(
     if let Err(failure) = too_large {
         worker.discard(body);
         return Err(failure);
+    }
+
+    // Whoever is to give a certificate looks whether a name is ours, before any route could send it elsewhere.
+    if peer.tls.is_none()
+        && let Some(answer) = acme::answer(parts.uri.path())
+    {
+        worker.discard(body);
+        return Ok(Response::new(Body::full(answer)));
     }
 
     // The route, by what the head says now.

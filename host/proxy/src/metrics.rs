@@ -26,6 +26,7 @@ pub(crate) use figures::{Figures, quantile};
 
 use crate::recent::Looks;
 use crate::refusal::Refusals;
+use crate::tls::acme::Managed;
 use crate::upstream::Shared;
 
 /// The proxy's metrics. Shared by the workers, which write, and the admin listener, which shows.
@@ -68,6 +69,8 @@ struct Series {
     /// By listener: what clients were refused for, on all workers.
     refusals: BTreeMap<Arc<str>, Arc<Refusals>>,
     endpoints: Vec<Arc<Shared>>,
+    /// Those that are had by ACME.
+    certificates: Vec<Arc<Managed>>,
     /// What plugins count.
     custom: Arc<CustomMetrics>,
 }
@@ -198,12 +201,18 @@ impl Metrics {
         series.plugins.retain(|_, folded| folded.is_live());
     }
 
+    /// The certificates that are had by ACME, from now on.
+    pub(crate) fn certificates(&self, managed: Vec<Arc<Managed>>) {
+        self.series().certificates = managed;
+    }
+
     /// What plugins count, from now on; it stays the same from one generation to the next.
     pub(crate) fn shows(&self, custom: Arc<CustomMetrics>) {
         self.series().custom = custom;
     }
 
-    /// What an operator should know although requests are served: plugins in quarantine, endpoints that are unwell.
+    /// What an operator should know although requests are served: plugins in quarantine, endpoints that are unwell,
+    /// certificates that cannot be had.
     pub(crate) fn notes(&self) -> Vec<String> {
         let mut series = self.series();
         let mut notes = Vec::new();
@@ -226,6 +235,13 @@ impl Metrics {
             }
             if let Some(why) = &targets.failure {
                 notes.push(format!("upstream `{name}`: {why}"));
+            }
+        }
+        for managed in &series.certificates {
+            let standing = managed.standing();
+            if let Some(why) = standing.failure {
+                let domain = standing.domain;
+                notes.push(format!("no new certificate for `{domain}`: {why}"));
             }
         }
         notes

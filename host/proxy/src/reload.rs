@@ -12,6 +12,7 @@ use crate::generation::Generation;
 use crate::listener::{self, Bound};
 use crate::metrics::{Metrics, Served};
 use crate::server::{BoundListener, StartError, explain};
+use crate::tls::acme::{Keeper, Managed};
 use crate::worker::{Listening, Next};
 
 /// Has a server serve another generation, from anywhere.
@@ -29,6 +30,7 @@ struct Running {
     listeners: Vec<RunningListener>,
     workers: Vec<UnboundedSender<Next>>,
     metrics: Arc<Metrics>,
+    keeper: Keeper,
 }
 
 /// A listener whose sockets are open.
@@ -74,6 +76,8 @@ impl Reload {
         let upstreams = generation.upstreams.values().cloned();
         metrics.now_serves(listeners.iter().map(RunningListener::served), upstreams);
         metrics.shows(generation.custom_metrics.clone());
+        let mut keeper = Keeper::default();
+        keep_certificates(&mut keeper, &generation, &metrics);
         Self(Arc::new(Mutex::new(Running {
             generation: watch::Sender::new(generation),
             number: 1,
@@ -81,6 +85,7 @@ impl Reload {
             listeners,
             workers,
             metrics,
+            keeper,
         })))
     }
 
@@ -229,6 +234,7 @@ impl Running {
         let upstreams = generation.upstreams.values().cloned();
         let served = listeners.iter().map(RunningListener::served);
         self.metrics.now_serves(served, upstreams);
+        keep_certificates(&mut self.keeper, &generation, &self.metrics);
         let plugins = &generation.plugins;
         let custom = &generation.custom_metrics;
         custom.retain(|plugin| plugins.contains_key(plugin));
@@ -298,6 +304,21 @@ impl RunningListener {
             address: self.address,
         }
     }
+}
+
+/// Has the certificates renewed that this generation shows.
+fn keep_certificates(keeper: &mut Keeper, generation: &Generation, metrics: &Metrics) {
+    let mut managed: Vec<Arc<Managed>> = Vec::new();
+    for listener in &generation.config.listeners {
+        let of_listener = listener.tls.as_ref().and_then(|tls| tls.managed());
+        if let Some(one) = of_listener
+            && !managed.iter().any(|other| Arc::ptr_eq(other, one))
+        {
+            managed.push(one.clone());
+        }
+    }
+    metrics.certificates(managed.clone());
+    keeper.keep(managed);
 }
 
 /// Changes how many permits there are in all. Connections that are open beyond a lower limit stay; none is accepted

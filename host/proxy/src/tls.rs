@@ -1,5 +1,6 @@
 //! TLS with clients: which certificate, which versions, who the client has to be.
 
+pub(crate) mod acme;
 mod certificate;
 mod client;
 mod self_signed;
@@ -24,7 +25,10 @@ pub(crate) use self_signed::self_signed;
 
 /// `tls` of a listener, ready for handshakes.
 #[derive(Clone)]
-pub struct Tls(Arc<ServerConfig>);
+pub struct Tls {
+    config: Arc<ServerConfig>,
+    managed: Option<Arc<acme::Managed>>,
+}
 
 impl fmt::Debug for Tls {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -86,11 +90,23 @@ impl Tls {
                 builder.with_client_cert_verifier(verifier.map_err(|error| error.to_string())?)
             }
         };
+        let managed = certificates.managed().cloned();
         let mut config = builder.with_cert_resolver(Arc::new(certificates));
         config.alpn_protocols = alpn(settings.protocols);
+        if managed.is_some() {
+            config.alpn_protocols.push(acme::PROTOCOL.to_vec());
+        }
         // A client that comes again, to whichever worker, saves a round trip and the asymmetric part.
         config.ticketer = ring::Ticketer::new().map_err(|error| error.to_string())?;
-        Ok(Self(Arc::new(config)))
+        Ok(Self {
+            config: Arc::new(config),
+            managed,
+        })
+    }
+
+    /// The certificate that is had by ACME.
+    pub(crate) fn managed(&self) -> Option<&Arc<acme::Managed>> {
+        self.managed.as_ref()
     }
 
     /// Shakes hands with a client.
@@ -99,8 +115,13 @@ impl Tls {
     ///
     /// When they have nothing in common, or the client is not whom it has to be.
     pub(crate) async fn accept(&self, socket: Socket) -> io::Result<TlsStream<Socket>> {
-        TlsAcceptor::from(self.0.clone()).accept(socket).await
+        TlsAcceptor::from(self.config.clone()).accept(socket).await
     }
+}
+
+/// Whether a handshake was all that the client wanted: it validates a name.
+pub(crate) fn is_validation(stream: &TlsStream<Socket>) -> bool {
+    stream.get_ref().1.alpn_protocol() == Some(acme::PROTOCOL)
 }
 
 /// In the order in which they are preferred.

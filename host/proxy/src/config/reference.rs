@@ -22,7 +22,7 @@ limits = {}
 [[listener]]
 name = "encrypted"
 bind = "127.0.0.1:0"
-tls = { certificates = [{ cert = "CERT", key = "KEY" }] }
+tls = { certificates = [{ cert = "CERT", key = "KEY" }], acme = { domains = ["a.example"], terms-agreed = true, storage = "acme" } }
 
 [[route]]
 listener = "main"

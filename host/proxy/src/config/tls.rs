@@ -1,6 +1,8 @@
 //! Reads `tls` of a listener: certificates are read and checked here, so that a pair that cannot be used is a mistake on
 //! its line, at the start as at every reload.
 
+mod acme;
+
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
@@ -41,13 +43,18 @@ pub(super) fn read(section: &mut Section<'_>, protocols: Protocols) -> Option<Tl
         (Some(ca), Some(Located { value: false, .. })) => Clients::KnownOrNone(ca),
         (Some(ca), _) => Clients::Known(ca),
     };
-    let certificates = choose(section, certificates, self_made)?;
+    let managed = section.optional("acme", table(|section| acme::read(section, &clients)));
+    let certificates = match managed {
+        None if section.has("acme") => return None,
+        Some(_) if certificates.is_none() && self_made.is_none() => Vec::new(),
+        _ => choose(section, certificates, self_made)?,
+    };
     let settings = Settings {
         protocols,
         oldest,
         clients,
     };
-    let by_name = ByName::new(&certificates)?;
+    let by_name = ByName::new(&certificates, managed)?;
     match Tls::new(by_name, &settings) {
         Ok(tls) => Some(tls),
         Err(why) => {
@@ -116,7 +123,7 @@ fn choose(
             section.location(),
             section.path(),
             "there is no certificate to show to clients",
-            "add `certificates = [{ cert = \"certificate.pem\", key = \"key.pem\" }]`, or `self-signed = true` for development",
+            "add `certificates = [{ cert = \"certificate.pem\", key = \"key.pem\" }]`, `acme = { domains = [\"example.com\"], … }`, or `self-signed = true` for development",
         ),
     }
 }

@@ -12,7 +12,7 @@ use super::stream::Stream;
 use super::{Context, Peer, Served, frames, peek, proxy_protocol};
 use crate::config::Protocols;
 use crate::refusal::Reason;
-use crate::tls::{Secured, Tls};
+use crate::tls::{self, Secured, Tls};
 
 /// The first byte of a client that wants TLS: the type of the record that its hello is in (RFC 8446 §5.1).
 const HANDSHAKE: u8 = 22;
@@ -102,7 +102,11 @@ async fn secured(
         }
         Some(_) => {}
     }
-    let stream = tls.accept(socket).await?;
+    let mut stream = tls.accept(socket).await?;
+    if tls::is_validation(&stream) {
+        stream.shutdown().await?;
+        return Ok(None);
+    }
     Rc::make_mut(peer).tls = Some(Secured::of(&stream));
     let (_, session) = stream.get_ref();
     let is_http2 = match session.alpn_protocol() {

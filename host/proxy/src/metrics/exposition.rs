@@ -14,6 +14,7 @@ use witgate_runtime::PluginCounts;
 use super::{
     BOUNDS, CLASSES, HistogramTotal, Incident, Metrics, Refused, RouteTotal, UpstreamTotal,
 };
+use crate::tls::acme::Managed;
 use crate::upstream::Target;
 
 type Encoded = Result<(), fmt::Error>;
@@ -49,6 +50,7 @@ impl Collector for Metrics {
             counter(&mut family, &[("listener", &**name)], count)?;
         }
         refusals(&mut encoder, &series)?;
+        certificates(&mut encoder, &series.certificates)?;
         let upstreams: Vec<_> = series
             .upstreams
             .iter_mut()
@@ -82,6 +84,38 @@ impl Collector for Metrics {
         plugins(&mut encoder, &mut series)?;
         super::custom::encode(&mut encoder, &series.custom.series())
     }
+}
+
+fn certificates(encoder: &mut DescriptorEncoder<'_>, managed: &[Arc<Managed>]) -> Encoded {
+    if managed.is_empty() {
+        return Ok(());
+    }
+    let standings: Vec<_> = managed.iter().map(|managed| managed.standing()).collect();
+    let help = "When a certificate that is had by ACME expires, in seconds since 1970";
+    let mut family = encoder.encode_descriptor(
+        "witgate_acme_certificate_expiry_timestamp",
+        help,
+        Some(&Unit::Seconds),
+        MetricType::Gauge,
+    )?;
+    for standing in &standings {
+        if let Some(expiry) = standing.expiry {
+            family
+                .encode_family(&[("domain", standing.domain.as_str())].as_slice())?
+                .encode_gauge(&expiry)?;
+        }
+    }
+    let help = "Attempts to have a certificate by ACME";
+    let mut family =
+        encoder.encode_descriptor("witgate_acme_orders", help, None, MetricType::Counter)?;
+    for standing in &standings {
+        let counts = [("obtained", standing.obtained), ("failed", standing.failed)];
+        for (outcome, count) in counts {
+            let labels = [("domain", standing.domain.as_str()), ("outcome", outcome)];
+            counter(&mut family, &labels, count)?;
+        }
+    }
+    Ok(())
 }
 
 fn requests(encoder: &mut DescriptorEncoder<'_>, routes: &RouteTotals) -> Encoded {

@@ -15,6 +15,8 @@ use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::FromDer;
 
+use super::acme::{self, Managed};
+
 /// A chain of certificates with the key of its first.
 #[derive(Debug, Clone)]
 pub(crate) struct Certificate {
@@ -85,6 +87,20 @@ impl Certificate {
         })
     }
 
+    pub(super) fn key(&self) -> &Arc<CertifiedKey> {
+        &self.key
+    }
+
+    /// Since when it is valid, in seconds since 1970.
+    pub(super) fn from(&self) -> i64 {
+        self.from
+    }
+
+    /// Until when.
+    pub(super) fn until(&self) -> i64 {
+        self.until
+    }
+
     /// What a person should know: that clients will not take it.
     pub(crate) fn doubt(&self) -> Option<String> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH);
@@ -130,9 +146,11 @@ fn names(certificate: &X509Certificate<'_>) -> Vec<String> {
 /// Shows each client the certificate for the name that it asks for (SNI).
 pub(crate) struct ByName {
     /// For a client that asks for none, or for one that nobody has.
-    default: Arc<CertifiedKey>,
+    default: Option<Arc<CertifiedKey>>,
     /// Those of one name may have keys of different kinds.
     named: HashMap<String, Vec<Arc<CertifiedKey>>>,
+    /// After those of files, and the default where there are none.
+    managed: Option<Arc<Managed>>,
 }
 
 impl fmt::Debug for ByName {
@@ -143,8 +161,11 @@ impl fmt::Debug for ByName {
 
 impl ByName {
     /// The first is the default. `None` without any.
-    pub(crate) fn new(certificates: &[Certificate]) -> Option<Self> {
-        let default = certificates.first()?.key.clone();
+    pub(crate) fn new(certificates: &[Certificate], managed: Option<Arc<Managed>>) -> Option<Self> {
+        let default = certificates.first().map(|first| first.key.clone());
+        if default.is_none() && managed.is_none() {
+            return None;
+        }
         let mut named: HashMap<String, Vec<_>> = HashMap::new();
         for certificate in certificates {
             for name in &certificate.names {
@@ -152,7 +173,15 @@ impl ByName {
                 keys.push(certificate.key.clone());
             }
         }
-        Some(Self { default, named })
+        Some(Self {
+            default,
+            named,
+            managed,
+        })
+    }
+
+    pub(super) fn managed(&self) -> Option<&Arc<Managed>> {
+        self.managed.as_ref()
     }
 
     fn of(&self, name: &str) -> Option<&[Arc<CertifiedKey>]> {
@@ -167,8 +196,21 @@ impl ByName {
 
 impl ResolvesServerCert for ByName {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        let keys = hello.server_name().and_then(|name| self.of(name));
-        let keys = keys.unwrap_or(std::slice::from_ref(&self.default));
+        let name = hello.server_name();
+        if let Some(managed) = &self.managed
+            && acme::is_validator(&hello)
+        {
+            return managed.handshake(name?);
+        }
+        let Some(keys) = name.and_then(|name| self.of(name)) else {
+            let of_managed = |managed: &&Arc<Managed>| {
+                self.default.is_none() || name.is_some_and(|name| managed.is_for(name))
+            };
+            return match self.managed.as_ref().filter(of_managed) {
+                Some(managed) => managed.key(),
+                None => self.default.clone(),
+            };
+        };
         let schemes = hello.signature_schemes();
         let fits = |key: &&Arc<CertifiedKey>| key.key.choose_scheme(schemes).is_some();
         keys.iter().find(fits).or(keys.first()).cloned()
@@ -192,7 +234,7 @@ mod tests {
             certificate(&["*.example.com", "example.com"]),
             certificate(&["www.example.com"]),
         ];
-        let by_name = ByName::new(&certificates).expect("there are some");
+        let by_name = ByName::new(&certificates, None).expect("there are some");
         let found = |name: &str| {
             let keys = by_name.of(name)?;
             certificates
@@ -204,7 +246,7 @@ mod tests {
         assert_eq!(found("www.example.com"), Some(2));
         assert_eq!(found("a.b.example.com"), None);
         assert_eq!(found("example.org"), None);
-        assert!(ByName::new(&[]).is_none());
+        assert!(ByName::new(&[], None).is_none());
     }
 
     #[test]

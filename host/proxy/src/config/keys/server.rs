@@ -112,7 +112,13 @@ const TLS: &[Key] = &[
         "certificates",
         List(&Table(CERTIFICATE)),
         Means("none"),
-        "required, unless one is `self-signed`. Each client is shown the one that names the host it asks for (SNI), exactly or by `*.`; of several, the first whose kind of key it knows; otherwise the first of the list",
+        "required, unless there is `acme`, or one is `self-signed`. Each client is shown the one that names the host it asks for (SNI), exactly or by `*.`; of several, the first whose kind of key it knows; otherwise the first of the list",
+    ),
+    key(
+        "acme",
+        Table(ACME),
+        Means("none"),
+        "a certificate from an authority, instead of these or beside them; see [below](#certificates-by-acme)",
     ),
     key(
         "self-signed",
@@ -137,6 +143,51 @@ const TLS: &[Key] = &[
         Words(&["require", "request"]),
         Means("`\"require\"` with `client-ca`"),
         "`\"request\"` also lets in clients without a certificate; one of a stranger is refused all the same",
+    ),
+];
+
+const ACME: &[Key] = &[
+    key(
+        "domains",
+        List(&Text),
+        Required,
+        "up to 100 names, all in one certificate; no addresses, and no wildcards, which need a change of the zone (`dns-01`)",
+    ),
+    key(
+        "terms-agreed",
+        Boolean,
+        Required,
+        "`true`: you have read the authority's terms, and agree",
+    ),
+    key(
+        "storage",
+        PATH,
+        Required,
+        "a directory for the account's key and the certificate; made with mode 0700 when it is not there, each file in it 0600",
+    ),
+    key(
+        "challenge",
+        Words(&["tls-alpn-01", "http-01"]),
+        Is("\"tls-alpn-01\""),
+        "how the authority sees that the names are yours: by a handshake with this listener, as port 443; or by a request to any listener without `tls`, as port 80, answered before any route",
+    ),
+    key(
+        "contact",
+        List(&Text),
+        Is("[]"),
+        "`mailto:` addresses for the authority",
+    ),
+    key(
+        "directory",
+        Text,
+        Means("Let's Encrypt's"),
+        "URL of the authority's directory; `https://acme-staging-v02.api.letsencrypt.org/directory` to try things out",
+    ),
+    key(
+        "ca",
+        PATH,
+        Means("the system's"),
+        "a file in PEM with the one who vouches for the directory, for an authority of your own",
     ),
 ];
 
