@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 
 use witgate_tests::curl::{Curled, curl};
 use witgate_tests::process::{Ended, Process};
-use witgate_tests::tls::Certificates;
+use witgate_tests::tls::{Certificates, expired};
 use witgate_tests::upstream::response;
 use witgate_tests::wait::PATIENCE;
 use witgate_tests::websocket::{self, TEXT};
@@ -189,6 +189,99 @@ fn versions_and_protocols_are_those_that_are_safe() {
             .success()
     );
     assert!(!shake(&newer, &["-tls1_3", "-alpn", "h2"]).status.success());
+}
+
+/// The suites of TLS 1.2 and before that openssl knows, forward-secret AEADs left out.
+fn weak_suites() -> Vec<String> {
+    let listed = openssl(&[
+        "ciphers",
+        "-s",
+        "-tls1_2",
+        "ALL:COMPLEMENTOFALL:@SECLEVEL=0",
+    ]);
+    assert!(listed.status.success(), "{}", listed.output());
+    let is_sound = |name: &&str| {
+        name.starts_with("ECDHE-")
+            && (name.contains("-GCM-") || name.ends_with("-CHACHA20-POLY1305"))
+    };
+    let suites = listed.stdout.trim().split(':');
+    suites
+        .filter(|name| !is_sound(name))
+        .map(str::to_owned)
+        .collect()
+}
+
+/// As `testssl.sh` looks at a server: what it takes that it should not.
+#[test]
+fn nothing_weak_is_taken_whatever_kind_of_key_there_is() {
+    let upstream = hello();
+    let keys = [
+        ("ec", "ec_paramgen_curve:prime256v1"),
+        ("rsa", "rsa_keygen_bits:2048"),
+    ];
+    let weak = weak_suites();
+    assert!(
+        weak.iter().any(|name| name == "AES128-SHA") && weak.len() > 20,
+        "{weak:?}"
+    );
+    for (kind, option) in keys {
+        let setup = Setup::new();
+        let directory = setup.path().display().to_string();
+        let [cert, key] = ["a.pem", "a.key"].map(|file| format!("{directory}/{file}"));
+        let made = openssl(&[
+            "req",
+            "-x509",
+            "-newkey",
+            kind,
+            "-pkeyopt",
+            option,
+            "-nodes",
+            "-days",
+            "2",
+            "-subj",
+            "/CN=a",
+            "-addext",
+            "subjectAltName=DNS:a.example",
+            "-keyout",
+            &key,
+            "-out",
+            &cert,
+        ]);
+        assert!(made.status.success(), "{}", made.output());
+        let tls = "certificates = [{ cert = \"a.pem\", key = \"a.key\" }]";
+        let witgate = setup.start(&relay(upstream.address(), tls, ""));
+        let address = witgate.address("main").to_string();
+        let shake = |arguments: &[&str]| {
+            openssl(&[&["s_client", "-connect", &address], arguments].concat())
+        };
+        // All at once: it would choose one of them.
+        let all = format!("{}:@SECLEVEL=0", weak.join(":"));
+        for refused in [
+            &["-tls1_2", "-cipher", &all][..],
+            &["-tls1_1", "-cipher", "ALL:@SECLEVEL=0"],
+            &["-tls1", "-cipher", "ALL:@SECLEVEL=0"],
+            // Groups that it does not have.
+            &["-tls1_3", "-groups", "ffdhe8192"],
+            &["-tls1_3", "-groups", "secp521r1"],
+        ] {
+            let shaken = shake(refused);
+            assert!(
+                !shaken.status.success(),
+                "{kind} {refused:?}: {}",
+                shaken.output()
+            );
+        }
+        let shaken = shake(&["-tls1_2", "-comp", "-status"]);
+        for said in [
+            "Secure Renegotiation IS supported",
+            "Compression: NONE",
+            "Extended master secret: yes",
+        ] {
+            assert!(shaken.stdout.contains(said), "{kind}: {}", shaken.output());
+        }
+        let unknown = shake(&["-servername", "unknown.example"]);
+        assert!(unknown.stdout.contains("CN = a"), "{}", unknown.output());
+    }
 }
 
 #[test]
@@ -392,4 +485,30 @@ fn what_is_wrong_with_certificates_is_told_on_its_line() {
     );
     let (fits, output) = check(&pair("a.pem", "a.key"));
     assert!(fits && !output.contains("warning"), "{output}");
+
+    let (key, certificate) = expired("a.example");
+    let damaged = certificate.replace("-----END", "!-----END");
+    for (name, bytes) in [
+        ("old.pem", &certificate),
+        ("old.key", &key),
+        ("empty.pem", &String::new()),
+        ("damaged.pem", &damaged),
+    ] {
+        fs::write(setup.path().join(name), bytes).expect("the directory can be written");
+    }
+    // It is served: whoever has no other certificate yet is better off than with a listener that is not there.
+    let doubt = "the certificate expired";
+    eventually("its second is over", || {
+        let (fits, output) = check(&pair("old.pem", "old.key"));
+        assert!(fits, "{output}");
+        output.contains(doubt).then_some(())
+    });
+    for (cert, told) in [
+        ("empty.pem", "there is no certificate in it"),
+        ("damaged.pem", "it is no PEM, or is damaged"),
+        ("old.key", "there is no certificate in it"),
+    ] {
+        let (fits, output) = check(&pair(cert, "old.key"));
+        assert!(!fits && output.contains(told), "{cert}: {output}");
+    }
 }
