@@ -1,7 +1,7 @@
 # Everything a newcomer needs. Each target sets up what it needs itself.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench soak soak-reload fuzz fmt lint doc book
+.PHONY: help demo test bench failover soak soak-reload fuzz fmt lint doc book
 
 CARGO ?= cargo
 
@@ -23,6 +23,11 @@ bench: ## measure beside nginx on this machine; BENCH="--only W1" for a part, BE
 	scripts/setup.sh bench
 	$(CARGO) build --locked --release -p witgate
 	python3 scripts/bench $(BENCH)
+
+failover: ## count what clients see while one nginx is killed, one hangs and one flaps
+	scripts/setup.sh bench
+	$(CARGO) build --locked --release -p witgate
+	python3 scripts/failover.py
 
 soak: ## twenty clients for five minutes while Chromium, witgate and clients are killed
 	scripts/setup.sh test
