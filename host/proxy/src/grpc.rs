@@ -3,8 +3,6 @@
 //!
 //! The numbers are those of gRPC's "HTTP to gRPC Status Code Mapping", which clients use where nobody answers in gRPC.
 
-use std::fmt::Write as _;
-
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 
 use crate::body::Body;
@@ -75,11 +73,11 @@ fn code(status: StatusCode) -> u16 {
 
 /// The number, because several have one code, and its standard words. Nothing in them has to be escaped.
 fn message(status: StatusCode) -> HeaderValue {
-    let mut message = format!("HTTP {}", status.as_u16());
-    if let Some(words) = status.canonical_reason() {
-        // Writing into a text cannot fail.
-        let _ = write!(message, ": {}", words.to_ascii_lowercase());
-    }
+    let number = status.as_u16();
+    let message = match status.canonical_reason() {
+        Some(words) => format!("HTTP {number}: {}", words.to_ascii_lowercase()),
+        None => format!("HTTP {number}"),
+    };
     HeaderValue::try_from(message).expect("the words of a status are visible ASCII and spaces")
 }
 
