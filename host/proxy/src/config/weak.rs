@@ -192,22 +192,18 @@ fn believes_everybody(reader: &Reader<'_>, config: &Config) {
 
 /// Files that `${file:…}` names as secrets, and that everybody on this machine can read.
 fn readable_secrets(reader: &Reader<'_>) {
-    for entry in &reader.document().root {
+    for Entry { key, node, .. } in &reader.document().root {
         // Their names are the operator's: a plugin called `token` has a `component`, which is none.
-        let names = ["plugin", "upstream", "keyvalue"].contains(&entry.key.as_str());
-        match &entry.node.value {
-            Value::Table(below) if names => {
-                for entry in below {
-                    secrets_of(reader, entry, false);
+        let names = ["plugin", "upstream", "keyvalue"].contains(&key.as_str());
+        match &node.value {
+            Value::Table(named) if names => {
+                for below in named {
+                    look_into(reader, &join(key, &below.key), &below.node, false);
                 }
             }
-            _ => secrets_of(reader, entry, is_secret(&entry.key)),
+            _ => look_into(reader, key, node, is_secret(key)),
         }
     }
-}
-
-fn secrets_of(reader: &Reader<'_>, entry: &Entry, is_hidden: bool) {
-    look_into(reader, &entry.key, &entry.node, is_hidden);
 }
 
 fn look_into(reader: &Reader<'_>, path: &str, node: &Node, is_hidden: bool) {
@@ -290,7 +286,7 @@ mod tests {
         let (_, warnings) = reader.finish(config).expect("it can be used");
         let shown = |problem: &Problem| {
             let line = problem.location.line().unwrap_or_default();
-            format!("{line} {}", problem.message)
+            format!("{line} {}: {}", problem.key, problem.message)
         };
         warnings.iter().map(shown).collect()
     }
@@ -313,7 +309,7 @@ mod tests {
         ] {
             let found = warnings(&text.0, text.1);
             assert!(
-                matches!(&found[..], [one] if one.starts_with("4 whoever reaches listener `cdp`")),
+                matches!(&found[..], [one] if one.starts_with("4 route.0: whoever reaches listener `cdp`")),
                 "{text:?}: {found:?}"
             );
         }
@@ -339,13 +335,17 @@ mod tests {
             write(&path, "0123456789abcdef0123").expect("a written file");
             set_permissions(&path, Permissions::from_mode(mode)).expect("it is ours");
         }
-        let text = "[[listener]]\nname = 'a'\nbind = '127.0.0.1:1'\n[[route]]\nreply.body = '${file:open}'\n\
-                    [admin]\nbind = '127.0.0.1:2'\ntoken = '${file:FILE}'\n";
+        let text = "[[listener]]\nname = 'a'\nbind = '127.0.0.1:1'\n[[route]]\nplugins = ['token']\nreply.body = '${file:open}'\n\
+                    [admin]\nbind = '127.0.0.1:2'\ntoken = '${file:FILE}'\n\
+             [plugin.token]\ncomponent = 'builtin:a'\ngrant.secrets.key = '${file:FILE}'\n";
         let file = directory.path().join("a.toml");
         let open = warnings_at(&file, &text.replace("FILE", "open"), None);
         assert_eq!(
             open,
-            ["8 everybody on this machine can read the secret in open"]
+            [
+                "9 admin.token: everybody on this machine can read the secret in open",
+                "12 plugin.token.grant.secrets.key: everybody on this machine can read the secret in open",
+            ]
         );
         let closed = warnings_at(&file, &text.replace("FILE", "closed"), None);
         assert!(closed.is_empty(), "{closed:?}");
