@@ -24,9 +24,8 @@ directory=$(mktemp -d)
 trap 'kill $(jobs -p) 2>/dev/null || true; rm -r "$directory"' EXIT
 cd "$directory"
 
-wstest() {
-    "$python" -c 'from autobahntestsuite.wstest import run; run()' "$@"
-}
+# Not in a function, whose shell would be killed at the end and not what it runs.
+wstest=("$python" -c 'from autobahntestsuite.wstest import run; run()')
 
 port=${AUTOBAHN_PORT:-19001}
 cat > witgate.toml <<EOF
@@ -63,13 +62,13 @@ cat > client.json <<EOF
 }
 EOF
 
-wstest -m testeeserver -w "ws://127.0.0.1:$port" > server.log 2>&1 &
+"${wstest[@]}" -m testeeserver -w "ws://127.0.0.1:$port" > server.log 2>&1 &
 "$witgate" run --config witgate.toml > witgate.log 2>&1 &
 for each in "$port" $((port + 1)) $((port + 2)); do
     until (exec 3<> "/dev/tcp/127.0.0.1/$each") 2> /dev/null; do sleep 0.1; done
 done
 
-wstest -m fuzzingclient -s client.json
+"${wstest[@]}" -m fuzzingclient -s client.json
 
 KNOWN="$known" python3 - <<'EOF'
 import collections, json, os, sys
