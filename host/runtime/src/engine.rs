@@ -1,23 +1,18 @@
 //! The engine that hooks run on.
 
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
 
 use wasmtime::component::{Component, InstancePre, Linker};
 use wasmtime::{Config, Engine};
 
 use crate::bindings;
 use crate::cache::CodeCache;
+use crate::deadlines;
 use crate::heads;
 use crate::instance::State;
 use crate::keyvalue;
 use crate::pool::Pool;
 use crate::wasi_http::HttpEngine;
-
-/// How often calls that still run are looked at. A runaway call is cut at most three ticks of its run time after its
-/// deadline: two in its first slice, which nobody watches, and one before it is looked at again. A tick costs one atomic
-/// add.
-pub(crate) const TICK: Duration = Duration::from_millis(2);
 
 /// Native stack that a guest may use. wasmtime's own default; what imports need on top of it has its place on a call's
 /// stack of 2 MiB, wasmtime's default too.
@@ -48,7 +43,7 @@ impl RuntimeError {
 }
 
 impl Runtime {
-    /// Sets up the engine and starts the clock for deadlines, a thread that ends when the last clone is gone.
+    /// Sets up the engine, and the clock for deadlines if it is the first.
     ///
     /// # Errors
     ///
@@ -105,25 +100,8 @@ impl Runtime {
 fn start(base: Config) -> wasmtime::Result<(Engine, Linker<State>)> {
     let engine = Engine::new(&config(base))?;
     let linker = linker(&engine)?;
-    start_clock(&engine)?;
+    deadlines::keep_for(&engine)?;
     Ok((engine, linker))
-}
-
-/// Starts the clock for the deadlines of an engine, a thread that ends when its last clone is gone.
-pub(crate) fn start_clock(engine: &Engine) -> wasmtime::Result<()> {
-    let clock = engine.weak();
-    let tick = move || {
-        while let Some(engine) = clock.upgrade() {
-            engine.increment_epoch();
-            drop(engine);
-            std::thread::sleep(TICK);
-        }
-    };
-    std::thread::Builder::new()
-        .name("deadlines".into())
-        .spawn(tick)
-        .map_err(|e| wasmtime::format_err!("no thread for the deadline clock: {e}"))?;
-    Ok(())
 }
 
 impl std::fmt::Debug for Runtime {

@@ -18,6 +18,7 @@
 //! engine without it. Standard components of `wasi:http` have a second engine with it, and all that is theirs stands in
 //! [`wasi_http`].
 
+mod deadlines;
 mod death;
 mod engine;
 

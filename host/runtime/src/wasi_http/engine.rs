@@ -6,7 +6,7 @@ use wasmtime_wasi_config::WasiConfig;
 
 use super::onward;
 use super::state::State;
-use crate::engine::start_clock;
+use crate::deadlines;
 use crate::keyvalue;
 
 /// Made when the first such component is loaded. Cheap to clone.
@@ -23,7 +23,7 @@ impl HttpEngine {
     pub(crate) fn new() -> wasmtime::Result<Self> {
         let engine = Engine::new(&config())?;
         let linker = linker(&engine)?;
-        start_clock(&engine)?;
+        deadlines::keep_for(&engine)?;
         Ok(Self { engine, linker })
     }
 }

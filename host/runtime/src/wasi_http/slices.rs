@@ -4,7 +4,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use crate::engine::TICK;
+use crate::deadlines::{self, TICK};
 use crate::stopwatch::processor_time;
 
 /// The component used up its processor time.
@@ -39,6 +39,7 @@ impl<F: Future + Unpin> Future for Slices<F> {
             ready!(rest.as_mut().poll(cx));
             this.rest = None;
         }
+        deadlines::note_turn();
         let before = processor_time();
         let polled = Pin::new(&mut this.inner).poll(cx);
         let used = Duration::from_nanos(processor_time().saturating_sub(before));
