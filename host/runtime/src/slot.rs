@@ -18,8 +18,10 @@ const DROP: &str = "transform.drop";
 /// An instance and the transforms in it whose bodies are over, to be dropped before the next call.
 pub(crate) struct Slot {
     instance: Mutex<Instance>,
-    /// Told whenever a call in the instance is over.
+    /// Told when a call in the instance is over that somebody waits for.
     over: Notify,
+    /// Whether anybody does: most of the time nobody, and no lock is taken to tell nobody.
+    is_awaited: AtomicBool,
     /// Locked for a moment by the one thread that has it; a lock only because exchanges, which hold slots, are sent to
     /// instances.
     ended: Lock<Vec<ResourceAny>>,
@@ -77,6 +79,7 @@ impl Slot {
         Arc::new(Self {
             instance: Mutex::new(instance),
             over: Notify::new(),
+            is_awaited: AtomicBool::new(false),
             ended: Lock::default(),
             any_ended: AtomicBool::new(false),
             _own: own,
@@ -100,7 +103,7 @@ impl Slot {
     /// The instance, in one's turn.
     pub(crate) async fn take(&self) -> Taken<'_> {
         // Whoever gives the wait up may have been given the instance already, with those told who found it taken.
-        let mut passed_on = PassedOn(Some(&self.over));
+        let mut passed_on = PassedOn(Some(self));
         let instance = self.instance.lock().await;
         passed_on.0 = None;
         Taken::new(self, instance)
@@ -109,7 +112,15 @@ impl Slot {
     /// Waits until a call that the instance is in is over. Takes no turn: of several that wait, each may then find that
     /// another was faster.
     pub(crate) fn over(&self) -> Notified<'_> {
+        self.is_awaited.store(true, Ordering::Relaxed);
         self.over.notified()
+    }
+
+    fn tell_over(&self) {
+        if self.is_awaited.load(Ordering::Relaxed) {
+            self.is_awaited.store(false, Ordering::Relaxed);
+            self.over.notify_waiters();
+        }
     }
 
     /// A body is over. The guest may be in another call right now; its destructor runs before the next one.
@@ -149,12 +160,12 @@ impl Slot {
 }
 
 /// Tells of an instance that is free again, unless it was taken.
-struct PassedOn<'a>(Option<&'a Notify>);
+struct PassedOn<'a>(Option<&'a Slot>);
 
 impl Drop for PassedOn<'_> {
     fn drop(&mut self) {
-        if let Some(over) = self.0 {
-            over.notify_waiters();
+        if let Some(slot) = self.0 {
+            slot.tell_over();
         }
     }
 }
@@ -191,7 +202,7 @@ impl Drop for Taken<'_> {
     fn drop(&mut self) {
         // First of all, so that those who are told find it free.
         self.instance = None;
-        self.slot.over.notify_waiters();
+        self.slot.tell_over();
     }
 }
 
