@@ -11,7 +11,7 @@ use crate::body::{Body, Held};
 use crate::completion::Kept;
 use crate::config::OnFailure;
 use crate::failure::Failure;
-use crate::file::Mount;
+use crate::file::{FileCache, Mount};
 use crate::reply;
 use crate::trailers;
 
@@ -21,6 +21,8 @@ pub(crate) struct Link {
     pub(crate) plugin: Rc<WorkerPlugin>,
     pub(crate) on_failure: OnFailure,
     pub(crate) mounts: Arc<[Mount]>,
+    /// What it answered with from there.
+    pub(crate) files: Rc<FileCache>,
 }
 
 /// What the request hooks came to.
@@ -245,6 +247,7 @@ impl Link {
         reply::of_plugin(
             answer,
             &self.mounts,
+            &self.files,
             &exchange.request.method,
             &exchange.request.headers,
         )

@@ -2,6 +2,7 @@
 
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::Path;
+use std::rc::Rc;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
@@ -17,6 +18,11 @@ use witgate_runtime::{FileReply, Stale};
 
 use crate::body::Body;
 use crate::failure::Failure;
+
+mod cache;
+
+pub(crate) use cache::FileCache;
+use cache::Kept;
 
 /// A directory lent to a plugin.
 #[derive(Debug)]
@@ -43,18 +49,19 @@ const CHUNK: usize = 64 * 1024;
 /// (500) or changes each time it is read (503).
 pub(crate) fn serve(
     mounts: &[Mount],
+    cache: &FileCache,
     reply: &FileReply,
     method: &Method,
     request: &HeaderMap,
     status: StatusCode,
 ) -> Result<Response<Body>, Failure> {
     let Some(stale) = &reply.stale else {
-        return serve_unchanging(mounts, reply, method, request, status);
+        return serve_unchanging(mounts, cache, reply, method, request, status);
     };
     let age = age(mounts, &stale.of)?;
     let fresh = age.is_some_and(|age| age <= stale.after);
     let status = if fresh { status } else { stale.status };
-    let mut response = serve_unchanging(mounts, reply, method, request, status)?;
+    let mut response = serve_unchanging(mounts, cache, reply, method, request, status)?;
     if let Some(age) = age {
         response
             .headers_mut()
@@ -65,7 +72,8 @@ pub(crate) fn serve(
 
 /// How long ago a file was modified; zero if that lies ahead, `None` if there is no such file.
 fn age(mounts: &[Mount], path: &str) -> Result<Option<Duration>, Failure> {
-    let Some((_, version)) = open(mounts, path)? else {
+    let (mount, relative) = beneath(mounts, path)?;
+    let Some((_, version)) = open(mount, relative, path)? else {
         return Ok(None);
     };
     let age = SystemTime::now().duration_since(version.modified());
@@ -74,43 +82,51 @@ fn age(mounts: &[Mount], path: &str) -> Result<Option<Duration>, Failure> {
 
 fn serve_unchanging(
     mounts: &[Mount],
+    cache: &FileCache,
     reply: &FileReply,
     method: &Method,
     request: &HeaderMap,
     status: StatusCode,
 ) -> Result<Response<Body>, Failure> {
     for _ in 1..ATTEMPTS {
-        match serve_once(mounts, reply, method, request, status) {
+        match serve_once(mounts, cache, reply, method, request, status) {
             Err(failure) if failure.status == StatusCode::SERVICE_UNAVAILABLE => {}
             done => return done,
         }
     }
-    serve_once(mounts, reply, method, request, status)
+    serve_once(mounts, cache, reply, method, request, status)
 }
 
 fn serve_once(
     mounts: &[Mount],
+    cache: &FileCache,
     reply: &FileReply,
     method: &Method,
     request: &HeaderMap,
     status: StatusCode,
 ) -> Result<Response<Body>, Failure> {
-    let Some((file, version)) = open(mounts, &reply.path)? else {
-        return Ok(not_found(reply));
+    let (mount, relative) = beneath(mounts, &reply.path)?;
+    let source = match cache.get(mount, relative, &reply.path) {
+        Some(kept) => Source::Kept(kept),
+        None => match open(mount, relative, &reply.path)? {
+            Some((file, version)) => Source::Opened(file, version),
+            None => return Ok(not_found(reply)),
+        },
     };
+    let version = source.version();
     let mut response = Response::new(Body::empty());
     *response.status_mut() = status;
     let plain = status != StatusCode::OK;
     if !plain {
-        version.describe(response.headers_mut());
-        if let Some(status) = precondition(&version, method, request) {
+        source.describe(response.headers_mut());
+        if let Some(status) = precondition(version, method, request) {
             *response.status_mut() = status;
             return Ok(response);
         }
     }
     let span = match plain || *method != Method::GET {
         true => Span::Whole,
-        false => span(&version, request),
+        false => span(version, request),
     };
     let (start, end) = match span {
         Span::Whole => (0, version.size),
@@ -134,10 +150,37 @@ fn serve_once(
         .headers_mut()
         .typed_insert(ContentLength(end - start));
     if *method != Method::HEAD {
-        *response.body_mut() =
-            read(file, version, start, end).map_err(|e| unreadable(&reply.path, &e))?;
+        *response.body_mut() = match source {
+            Source::Kept(kept) => Body::full(kept.bytes.slice(start as usize..end as usize)),
+            Source::Opened(file, version) => {
+                let keep = |bytes: &Bytes| cache.put(mount, relative, &reply.path, &version, bytes);
+                read(file, &version, start, end, keep).map_err(|e| unreadable(&reply.path, &e))?
+            }
+        };
     }
     Ok(response)
+}
+
+/// Where the bytes come from.
+enum Source {
+    Kept(Rc<Kept>),
+    Opened(File, Version),
+}
+
+impl Source {
+    fn version(&self) -> &Version {
+        match self {
+            Self::Kept(kept) => kept.version(),
+            Self::Opened(_, version) => version,
+        }
+    }
+
+    fn describe(&self, headers: &mut HeaderMap) {
+        match self {
+            Self::Kept(kept) => kept.describe(headers),
+            Self::Opened(_, version) => version.describe(headers),
+        }
+    }
 }
 
 fn unreadable(path: &str, error: &io::Error) -> Failure {
@@ -153,25 +196,26 @@ fn unreadable(path: &str, error: &io::Error) -> Failure {
     }
 }
 
-/// The file and its state, or `None` when there is none.
-fn open(mounts: &[Mount], path: &str) -> Result<Option<(File, Version)>, Failure> {
-    let beneath = |mount: &Mount| {
+/// The mount that a path lies in, and what follows its own.
+fn beneath<'a>(mounts: &'a [Mount], path: &'a str) -> Result<(&'a Mount, &'a str), Failure> {
+    let beneath = |mount: &'a Mount| {
         let rest = path.strip_prefix(&*mount.path)?;
-        rest.strip_prefix('/').map(str::to_owned)
+        Some((mount, rest.strip_prefix('/')?))
     };
-    let mut found = mounts
-        .iter()
-        .filter_map(|mount| Some((mount, beneath(mount)?)));
-    let Some((mount, relative)) = found.next() else {
-        return Err(Failure::plugin(format!(
+    mounts.iter().find_map(beneath).ok_or_else(|| {
+        Failure::plugin(format!(
             "the file {path:?} is in none of the plugin's mounts; grant its directory with `grant.files`"
-        )));
-    };
+        ))
+    })
+}
+
+/// The file and its state, or `None` when there is none.
+fn open(mount: &Mount, relative: &str, path: &str) -> Result<Option<(File, Version)>, Failure> {
     // A pipe without a writer would hold up the worker.
     let mut options = OpenOptions::new();
     options.read(true).custom_flags(O_NONBLOCK);
     // `Dir` resolves step by step and refuses to leave the directory, by `..` or by a link.
-    let file = match mount.directory.open_with(Path::new(&relative), &options) {
+    let file = match mount.directory.open_with(Path::new(relative), &options) {
         Ok(file) => file,
         Err(error) => return absent(path, &error),
     };
@@ -251,9 +295,8 @@ impl Version {
 
 /// RFC 9110 §13.2.2: the status that a failed precondition asks for.
 fn precondition(version: &Version, method: &Method, request: &HeaderMap) -> Option<StatusCode> {
-    let etag = version.etag();
     if let Some(if_match) = request.typed_get::<IfMatch>() {
-        if !if_match.precondition_passes(&etag) {
+        if !if_match.precondition_passes(&version.etag()) {
             return Some(StatusCode::PRECONDITION_FAILED);
         }
     } else if let Some(since) = request.typed_get::<IfUnmodifiedSince>()
@@ -263,7 +306,7 @@ fn precondition(version: &Version, method: &Method, request: &HeaderMap) -> Opti
     }
     let safe = matches!(*method, Method::GET | Method::HEAD);
     if let Some(if_none_match) = request.typed_get::<IfNoneMatch>() {
-        if !if_none_match.precondition_passes(&etag) {
+        if !if_none_match.precondition_passes(&version.etag()) {
             return Some(if safe {
                 StatusCode::NOT_MODIFIED
             } else {
@@ -334,13 +377,20 @@ fn one_range(range: &str, size: u64) -> Option<Span> {
     })
 }
 
-fn read(mut file: File, version: Version, start: u64, end: u64) -> io::Result<Body> {
+/// From the start to the end of a file in this version. What is the whole, and was read at once, is shown to `keep`.
+fn read(
+    mut file: File,
+    version: &Version,
+    start: u64,
+    end: u64,
+    keep: impl FnOnce(&Bytes),
+) -> io::Result<Body> {
     let left = end - start;
     if left > WHOLE {
         file.seek(SeekFrom::Start(start))?;
         return Ok(Body::file(FileBody {
             file,
-            version,
+            version: version.clone(),
             left,
         }));
     }
@@ -354,7 +404,11 @@ fn read(mut file: File, version: Version, start: u64, end: u64) -> io::Result<Bo
         }
     }
     bytes.truncate(length);
-    if bytes.len() == length && Version::of(&file)? == version {
+    if bytes.len() == length && Version::of(&file)? == *version {
+        let bytes = Bytes::from(bytes);
+        if left == version.size {
+            keep(&bytes);
+        }
         return Ok(Body::full(bytes));
     }
     Err(io::Error::new(

@@ -6,7 +6,7 @@ use witgate_runtime::{Reply, ReplyBody};
 use crate::body::Body;
 use crate::config::FixedReply;
 use crate::failure::Failure;
-use crate::file::{self, Mount};
+use crate::file::{self, FileCache, Mount};
 
 /// In the extensions of a response that a route or a plugin made, and no upstream.
 #[derive(Debug, Clone, Copy)]
@@ -29,6 +29,7 @@ pub(crate) fn fixed(reply: &FixedReply) -> Response<Body> {
 pub(crate) fn of_plugin(
     reply: Reply,
     mounts: &[Mount],
+    files: &FileCache,
     method: &Method,
     request: &HeaderMap,
 ) -> Result<Response<Body>, Failure> {
@@ -36,7 +37,7 @@ pub(crate) fn of_plugin(
         ReplyBody::Empty => Body::empty(),
         ReplyBody::Bytes(bytes) => Body::full(bytes),
         ReplyBody::File(file) => {
-            let mut response = file::serve(mounts, &file, method, request, reply.status)?;
+            let mut response = file::serve(mounts, files, &file, method, request, reply.status)?;
             let of_file = std::mem::replace(response.headers_mut(), reply.headers);
             // What the host knows of the file, or says of its absence, goes over what the plugin said.
             for (name, value) in &of_file {

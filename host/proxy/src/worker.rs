@@ -365,6 +365,7 @@ fn routes(
             plugin: plugins.get(name)?.clone(),
             on_failure: loaded.on_failure,
             mounts: loaded.mounts.clone(),
+            files: Rc::default(),
         })
     };
     let divide = |names: &[Arc<str>]| {
