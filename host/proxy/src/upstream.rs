@@ -2,6 +2,7 @@
 
 mod attempt;
 mod balance;
+mod bells;
 mod connection;
 mod http2;
 mod limits;

@@ -10,13 +10,16 @@ use std::future::poll_fn;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use bytes::Bytes;
 use http::{Request, Response};
+use http_body::{Body as _, Frame};
 use hyper::body::Incoming;
 use hyper::client::conn::TrySendError;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 
 use super::Socket;
+use super::bells::Bells;
 use super::pool::Slot;
 use super::waits::Waits;
 use crate::alarm::Alarm;
@@ -29,6 +32,8 @@ pub(super) struct Connection {
     sender: SendRequest<Body>,
     /// `None` once the connection has ended, or a task drives it.
     driver: Option<Driver>,
+    /// In a box, since a connection is moved with its exchange and then with the body of its response.
+    bells: Box<Bells>,
     pub(super) alarm: Alarm,
     slot: Option<Slot>,
 }
@@ -57,6 +62,7 @@ impl Connection {
         Ok(Self {
             sender,
             driver: Some(Box::pin(connection.with_upgrades())),
+            bells: Box::new(Bells::new()),
             alarm: Alarm::default(),
             slot,
         })
@@ -75,12 +81,37 @@ impl Connection {
         progress: &Progress,
         waits: &Waits,
     ) -> Result<Response<Incoming>, Unanswered> {
+        self.bells.hush();
         let sending = self.sender.try_send_request(request);
-        let driver = &mut self.driver;
-        answer(sending, progress, waits, &mut self.alarm, |cx| {
-            drive(driver, cx);
-        })
+        let (driver, bells) = (&mut self.driver, &mut self.bells);
+        answer(
+            sending,
+            progress,
+            waits,
+            &mut self.alarm,
+            |cx, mut sending| {
+                bells.poll(cx, |cx| drive(driver, cx), |cx| sending.as_mut().poll(cx))
+            },
+        )
         .await
+    }
+
+    /// The next piece of a response's body.
+    pub(super) fn poll_frame(
+        &mut self,
+        cx: &mut Context<'_>,
+        body: &mut Incoming,
+    ) -> Poll<Option<hyper::Result<Frame<Bytes>>>> {
+        let come = self.bells.read(|cx| Pin::new(&mut *body).poll_frame(cx));
+        if come.is_ready() {
+            return come;
+        }
+        let driver = &mut self.driver;
+        self.bells.poll(
+            cx,
+            |cx| drive(driver, cx),
+            |cx| Pin::new(&mut *body).poll_frame(cx),
+        )
     }
 
     /// Leaves the driving to a task.
@@ -124,20 +155,22 @@ fn drive(driver: &mut Option<Driver>, cx: &mut Context<'_>) {
 }
 
 /// Waits for the head of a response: as long as the request's body still moves, and `waits.response` after that.
-/// Meanwhile it has the connection driven.
-pub(super) async fn answer(
-    sending: impl Future<Output = Result<Response<Incoming>, TrySendError<Request<Body>>>>,
+/// `poll` polls it, and has the connection driven where nobody else does.
+pub(super) async fn answer<S>(
+    sending: S,
     progress: &Progress,
     waits: &Waits,
     alarm: &mut Alarm,
-    mut drive: impl FnMut(&mut Context<'_>),
-) -> Result<Response<Incoming>, Unanswered> {
+    mut poll: impl FnMut(&mut Context<'_>, Pin<&mut S>) -> Poll<S::Output>,
+) -> Result<Response<Incoming>, Unanswered>
+where
+    S: Future<Output = Result<Response<Incoming>, TrySendError<Request<Body>>>>,
+{
     let mut moved = progress.bytes();
     let mut end = waits.end_of(waits.response);
     let mut sending = std::pin::pin!(sending);
     poll_fn(|cx| {
-        drive(cx);
-        if let Poll::Ready(sent) = sending.as_mut().poll(cx) {
+        if let Poll::Ready(sent) = poll(cx, sending.as_mut()) {
             return Poll::Ready(sent.map_err(|error| Unanswered::Broken(Box::new(error))));
         }
         while alarm.poll_at(cx, end).is_ready() {

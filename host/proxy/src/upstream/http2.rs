@@ -143,7 +143,10 @@ impl Stream {
     ) -> Result<Response<Incoming>, Unanswered> {
         let sending = self.sender.try_send_request(request);
         let mut alarm = Alarm::default();
-        let answered = answer(sending, progress, waits, &mut alarm, |_| {}).await;
+        let answered = answer(sending, progress, waits, &mut alarm, |cx, sending| {
+            sending.poll(cx)
+        })
+        .await;
         if let Err(Unanswered::Broken(error)) = &answered {
             let reset = cause(error.error()).is_some_and(h2::Error::is_reset);
             self.state.gone.set(self.state.gone.get() || !reset);

@@ -1,11 +1,15 @@
 //! A target on one worker: its unused connections, and what is under way to it.
 
 use std::cell::{Cell, RefCell};
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Waker};
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
+use http_body::{Body as _, Frame};
+use hyper::body::Incoming;
 use tokio::sync::{Mutex, Notify};
 
 use super::connection::Connection;
@@ -177,10 +181,15 @@ impl Lease {
             .expect("only the end takes it, and that takes the lease")
     }
 
-    /// Moves whatever can be moved, the body of the response first of all.
-    pub(crate) fn drive(&mut self, cx: &mut Context<'_>) {
-        if let Used::Whole(connection) = self.used() {
-            connection.drive(cx);
+    /// The next piece of the response's body.
+    pub(crate) fn poll_frame(
+        &mut self,
+        cx: &mut Context<'_>,
+        body: &mut Incoming,
+    ) -> Poll<Option<hyper::Result<Frame<Bytes>>>> {
+        match self.used() {
+            Used::Whole(connection) => connection.poll_frame(cx, body),
+            Used::Stream(_) => Pin::new(body).poll_frame(cx),
         }
     }
 
