@@ -2,13 +2,19 @@
 import math
 from html import escape
 
-WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 640, 360, 72, 16, 44, 76
+WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 640, 360, 72, 32, 44, 76
 COLOURS = ["#7f7f7f", "#d1495b", "#3d6fb6", "#2e8b57"]
+
+
+def round_up(value):
+    """The next that is a small number of tens, hundreds, …, so that a quarter of it is easily read."""
+    unit = 10 ** math.floor(math.log10(value))
+    return next(step * unit for step in (1, 1.2, 1.6, 2, 2.4, 3.2, 4, 4.8, 6, 8, 10) if step * unit >= value)
 
 
 def svg(curve, about):
     xs = sorted({x for points in curve["series"].values() for x, _ in points})
-    top = max(y for points in curve["series"].values() for _, y in points) * 1.1 or 1
+    top = round_up(max(y for points in curve["series"].values() for _, y in points) or 1)
 
     def at_x(x):
         # Zero has a place too.
@@ -24,7 +30,7 @@ def svg(curve, about):
     for n in range(5):
         y = top * n / 4
         out.append(f'<line x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{at_y(y):.1f}" y2="{at_y(y):.1f}" stroke="#dddddd"/>')
-        out.append(f'<text x="{LEFT - 6}" y="{at_y(y) + 4:.1f}" text-anchor="end">{y:,.{0 if top > 20 else 1}f}</text>')
+        out.append(f'<text x="{LEFT - 6}" y="{at_y(y) + 4:.1f}" text-anchor="end">{y:,.{0 if top >= 20 else 1}f}</text>')
     for x in xs:
         out.append(f'<text x="{at_x(x):.1f}" y="{HEIGHT - BOTTOM + 16}" text-anchor="middle">{x:,}</text>')
     out.append(f'<text x="{WIDTH - RIGHT}" y="{HEIGHT - BOTTOM + 32}" text-anchor="end">{escape(curve["x"])}</text>')
