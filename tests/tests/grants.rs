@@ -336,7 +336,7 @@ fn what_plugins_count_is_in_the_metrics_and_never_goes_back() {
     assert_eq!(refused, "there is a metric of this name and another kind");
 
     let shown = [
-        "# TYPE witgate_plugin_custom_seen counter\n",
+        "# TYPE witgate_plugin_custom_seen_total counter\n",
         "witgate_plugin_custom_seen_total{plugin=\"one\",kind=\"fox\"} 20\n",
         "witgate_plugin_custom_seen_total{plugin=\"two\",kind=\"fox\"} 1\n",
         "witgate_plugin_custom_depth{plugin=\"one\"} 2.5\n",

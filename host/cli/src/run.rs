@@ -9,7 +9,7 @@ use tokio::sync::{Mutex, Notify, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use witgate_proxy::config::{Location, Problem, Problems};
-use witgate_proxy::{Admin, Generation, Server, StartError, Status};
+use witgate_proxy::{Admin, Generation, Reload, Server, StartError, Status};
 
 use crate::Ended;
 use crate::args::Run;
@@ -83,6 +83,7 @@ pub(crate) async fn serve(args: &Run, loaded: Loaded) -> Result<(), Ended> {
         tracing::info!(address = %admin.address(), "admin listening");
         tokio::spawn(admin.serve(status.clone(), generations.clone()));
     }
+    let reopening = tokio::spawn(reopen_logs(server.reload())?);
     let chrome = chrome.map(Chrome::start);
     let reloads = Reloads {
         runtime: sandbox,
@@ -101,6 +102,7 @@ pub(crate) async fn serve(args: &Run, loaded: Loaded) -> Result<(), Ended> {
         reloads: tokio::spawn(reloads.run()),
     };
     let stopped = until_stopped(server, &mut signals, end).await;
+    reopening.abort();
     if let Some(chrome) = chrome {
         chrome.stop().await;
     }
@@ -132,7 +134,7 @@ async fn until_stopped(server: Server, signals: &mut Signals, end: End) -> Resul
                 tracing::info!("draining: nothing new is accepted, what is under way may end");
                 let metrics = metrics.clone();
                 draining = Some(Progress::start(move || {
-                    format!("draining: {} connections are open", metrics.connections())
+                    format!("draining: {} connections are open", metrics.open_connections())
                 }));
                 stop.drain();
             }
@@ -158,7 +160,9 @@ async fn until_stopped(server: Server, signals: &mut Signals, end: End) -> Resul
 
 fn explain(file: &str, error: StartError) -> Ended {
     match &error {
-        StartError::Bind { .. } | StartError::Store { .. } => load::report(problems(file, &error)),
+        StartError::Bind { .. } | StartError::Store { .. } | StartError::AccessLog { .. } => {
+            load::report(problems(file, &error))
+        }
         StartError::Worker(_) => Ended::because(error),
     }
 }
@@ -168,11 +172,24 @@ pub(crate) fn problems(file: &str, error: &StartError) -> Problems {
     let (location, key) = match error {
         StartError::Bind { location, .. } => (location.clone(), "listener.bind"),
         StartError::Store { location, .. } => (location.clone(), "keyvalue"),
+        StartError::AccessLog { location, .. } => (location.clone(), "log.access"),
         StartError::Worker(_) => (Location::of_file(file), ""),
     };
     let mut problems = Problems::new(file);
     problems.add(Problem::error(location, key, error.to_string()));
     problems
+}
+
+/// SIGUSR1 asks for log files to be opened again, as others know it from nginx.
+fn reopen_logs(reload: Reload) -> Result<impl Future<Output = ()>, Ended> {
+    let mut asked = signal(SignalKind::user_defined1())
+        .map_err(|error| Ended::because(format!("signals cannot be received: {error}")))?;
+    Ok(async move {
+        while asked.recv().await.is_some() {
+            tracing::info!("log files are opened again");
+            reload.reopen_logs().await;
+        }
+    })
 }
 
 /// SIGTERM and SIGINT.

@@ -1,27 +1,54 @@
 //! The access log: one line per exchange, whatever became of it.
+//!
+//! Without `[log.access]` it is part of the process's own log; with it, lines are composed here and written elsewhere:
+//!
+//! ```text
+//! entry ── line (json, common, combined, fields) ── sink (queue) ──► thread ── file | stream | syslog
+//! ```
+
+mod accounted;
+mod line;
+mod sink;
+
+mod file;
+mod syslog;
 
 use std::borrow::Cow;
 use std::net::IpAddr;
-use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::{Duration, Instant, SystemTime};
 
-use bytes::Bytes;
 use http::uri::PathAndQuery;
 use http::{Method, StatusCode};
-use http_body::{Body as _, Frame, SizeHint};
-use witgate_runtime::{Attributes, End, Exchange, FaultySide, Summary};
+use witgate_runtime::{Attributes, End, Exchange, FaultySide, Scheme, Summary};
 
-use crate::body::{Body, BodyError, Progress};
+use crate::body::Progress;
 use crate::completion::Kept;
 use crate::connection::Busy;
 use crate::failure::{Failure, Side};
 use crate::head::Received;
+use crate::head::trace::Joined;
 use crate::metrics::{Ended, RouteCounts};
 use crate::recent::{self, Past, Recent};
 use crate::refusal::Reason;
+use crate::telemetry::{self, Asked, Traced, WorkerTraces};
+
+pub(crate) use accounted::Accounted;
+pub(crate) use line::shortened;
+use line::{Line, Said};
+pub use line::{LineField, LineFormat, LinePiece};
+pub(crate) use sink::{LineCounts, Sink};
+
+/// The access log, as one worker has it: nothing that the workers share is counted for each exchange.
+#[derive(Debug)]
+pub(crate) struct WorkerLog(Arc<Sink>);
+
+impl WorkerLog {
+    pub(crate) fn new(sink: Arc<Sink>) -> Rc<Self> {
+        Rc::new(Self(sink))
+    }
+}
 
 /// What is known of an exchange. The line is written when this is dropped: after the last byte of the response, at
 /// the end of the tunnel, or when the client went away.
@@ -55,6 +82,14 @@ pub(crate) struct Entry {
     /// Where it is kept for an operator who looks.
     recent: Option<Rc<Recent>>,
     is_upgraded: bool,
+    /// Where its line goes, if not into the process's own log.
+    log: Option<Rc<WorkerLog>>,
+    /// Whether there is a line of it at all.
+    pub(crate) is_logged: bool,
+    /// Where it is recorded, if it is.
+    pub(crate) traced: Option<Rc<Traced>>,
+    /// For a line that shows it.
+    said: Option<Box<Said>>,
     /// The connection is in use as long as this is open.
     busy: Busy,
 }
@@ -111,6 +146,10 @@ impl Entry {
             kept: None,
             recent: None,
             is_upgraded: false,
+            log: None,
+            is_logged: true,
+            traced: None,
+            said: None,
             busy,
         }
     }
@@ -123,6 +162,11 @@ impl Entry {
             }
             self.recent = Some(recent.clone());
         }
+    }
+
+    /// Has its line written there.
+    pub(crate) fn log_to(&mut self, log: &Option<Rc<WorkerLog>>) {
+        self.log.clone_from(log);
     }
 
     /// What is kept of it.
@@ -159,6 +203,56 @@ impl Entry {
         self.client = received.client;
         self.host = received.authority.clone();
         self.target = parts.uri.path_and_query().cloned();
+        if let Some(WorkerLog(sink)) = self.log.as_deref()
+            && sink.config.format.asks_for_client()
+        {
+            self.said = Some(Box::new(Said::by(parts.version, &parts.headers)));
+        }
+    }
+
+    /// The exchange is part of this trace.
+    pub(crate) fn join(
+        &mut self,
+        joined: Joined,
+        traces: Option<&Rc<WorkerTraces>>,
+        scheme: Scheme,
+        parts: &http::request::Parts,
+    ) {
+        self.trace = Some(joined.trace.clone());
+        if let Some(traces) = traces
+            && joined.is_sampled()
+        {
+            self.attributes.follow_calls();
+            let asked = Asked::by(scheme, parts);
+            self.traced = Some(Traced::new(traces, joined, asked));
+        }
+    }
+
+    /// Hands over what is recorded.
+    fn end_trace(&self, traced: Rc<Traced>, duration: Duration) {
+        let (_, fault, reason) = self.outcome.words();
+        let mut notes = Vec::new();
+        self.attributes.for_each(|plugin, note, value| {
+            notes.push((format!("{plugin}.{note}"), value.to_owned()));
+        });
+        traced.end(telemetry::Ended {
+            started: self.started,
+            duration,
+            request_id: self.request_id.clone(),
+            listener: self.listener.clone(),
+            route: self.route.clone(),
+            client: self.client,
+            method: self.method.clone(),
+            host: self.host.clone(),
+            path: recent::shortened(self.path()),
+            status: self.status,
+            received: self.received.bytes(),
+            sent: self.sent.bytes(),
+            fault,
+            reason: (*reason).into(),
+            notes,
+            steps: self.attributes.steps(),
+        });
     }
 
     fn path(&self) -> &str {
@@ -177,6 +271,7 @@ impl Entry {
             PathAndQuery::try_from(target.as_str()).expect("what was a target is one")
         });
         self.is_upgraded = true;
+        self.busy.set_tunnel(true);
         self.counts.upgraded(1);
     }
 
@@ -218,6 +313,12 @@ impl Entry {
     /// Writes a line of its own for a connection that was just upgraded: that of the exchange comes at the end, which
     /// may be days away.
     pub(crate) fn log_upgrade(&self) {
+        if !self.is_logged {
+            return;
+        }
+        if let Some(WorkerLog(sink)) = self.log.as_deref() {
+            return self.write_line(sink, "upgraded", None);
+        }
         tracing::info!(
             target: "access",
             request_id = &*self.request_id,
@@ -230,6 +331,51 @@ impl Entry {
             upstream = self.upstream.as_deref().unwrap_or(""),
             attributes = self.attributes(),
             "upgraded"
+        );
+    }
+
+    fn write_line(&self, sink: &Sink, event: &'static str, duration: Option<Duration>) {
+        let line = Line {
+            entry: self,
+            event,
+            at: SystemTime::now(),
+            duration,
+        };
+        if let Some(line) = line.written(&sink.config.format) {
+            sink.put(line);
+        }
+    }
+
+    /// Writes the line of an exchange that is over.
+    fn log_end(&self, duration: Duration) {
+        if !self.is_logged {
+            return;
+        }
+        if let Some(WorkerLog(sink)) = self.log.as_deref() {
+            return self.write_line(sink, "exchange", Some(duration));
+        }
+        let (outcome, fault, reason) = self.outcome.words();
+        tracing::info!(
+            target: "access",
+            request_id = &*self.request_id,
+            trace_id = self.trace.as_deref(),
+            listener = &*self.listener,
+            route = &*self.route,
+            client = %self.client,
+            host = &*self.host,
+            method = %self.method,
+            path = self.path(),
+            status = self.status.map_or(0, |status| status.as_u16()),
+            upstream = self.upstream.as_deref().unwrap_or(""),
+            bytes_received = self.received.bytes(),
+            bytes_sent = self.sent.bytes(),
+            duration_ms = milliseconds(duration),
+            upstream_ms = self.upstream_time.map(milliseconds),
+            attributes = self.attributes(),
+            outcome,
+            fault,
+            reason = &*reason,
+            "exchange"
         );
     }
 
@@ -256,35 +402,17 @@ impl Drop for Entry {
             duration,
         });
         if self.is_upgraded {
+            self.busy.set_tunnel(false);
             self.counts.upgraded(-1);
+        }
+        if let Some(traced) = self.traced.take() {
+            self.end_trace(traced, duration);
         }
         if let Some(recent) = &self.recent {
             let failed = matches!(self.outcome, Outcome::Failed(..));
             recent.ended(failed, |number| self.past(number, duration));
         }
-        let (outcome, fault, reason) = self.outcome.words();
-        tracing::info!(
-            target: "access",
-            request_id = &*self.request_id,
-            trace_id = self.trace.as_deref(),
-            listener = &*self.listener,
-            route = &*self.route,
-            client = %self.client,
-            host = &*self.host,
-            method = %self.method,
-            path = self.path(),
-            status = self.status.map_or(0, |status| status.as_u16()),
-            upstream = self.upstream.as_deref().unwrap_or(""),
-            bytes_received = self.received.bytes(),
-            bytes_sent = self.sent.bytes(),
-            duration_ms = milliseconds(duration),
-            upstream_ms = self.upstream_time.map(milliseconds),
-            attributes = self.attributes(),
-            outcome,
-            fault,
-            reason = &*reason,
-            "exchange"
-        );
+        self.log_end(duration);
         if let Some(kept) = &self.kept {
             kept.end(|answered_by| self.summary(duration, answered_by));
         }
@@ -304,88 +432,4 @@ fn faulty(side: &str) -> FaultySide {
 /// With microseconds behind the point.
 fn milliseconds(time: Duration) -> f64 {
     (time.as_secs_f64() * 1e6).round() / 1e3
-}
-
-/// A response body that knows its entry.
-#[derive(Debug)]
-pub(crate) struct Accounted {
-    body: Body,
-    /// Why the body ended early, until the server is told.
-    broken: Option<Box<BodyError>>,
-    entry: Option<Box<Entry>>,
-}
-
-impl Accounted {
-    /// Nothing, of which nothing is logged.
-    pub(crate) fn without_entry() -> Self {
-        Self {
-            body: Body::empty(),
-            broken: None,
-            entry: None,
-        }
-    }
-
-    /// When it has to be over.
-    pub(crate) fn end(&self) -> Option<tokio::time::Instant> {
-        self.body.end()
-    }
-
-    pub(crate) fn new(body: Body, mut entry: Box<Entry>) -> Self {
-        if body.is_end_stream() && matches!(entry.outcome, Outcome::Aborted) {
-            entry.outcome = Outcome::Complete;
-        }
-        Self {
-            body,
-            broken: None,
-            entry: Some(entry),
-        }
-    }
-}
-
-impl http_body::Body for Accounted {
-    type Data = Bytes;
-    type Error = BodyError;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let this = &mut *self;
-        if let Some(error) = this.broken.take() {
-            return Poll::Ready(Some(Err(*error)));
-        }
-        let polled = Pin::new(&mut this.body).poll_frame(cx);
-        let Some(entry) = &mut this.entry else {
-            return polled;
-        };
-        match &polled {
-            Poll::Ready(Some(Ok(frame))) => entry
-                .sent
-                .add(frame.data_ref().map_or(0, |data| data.len() as u64)),
-            Poll::Ready(Some(Err(error))) => entry.fail(&Failure::response_body(error)),
-            Poll::Ready(None) | Poll::Pending => {}
-        }
-        if let Poll::Ready(Some(Err(error))) = polled {
-            // hyper closes the connection at once when it is told, with what it has not sent yet; a piece, or the head,
-            // can have come in this same moment.
-            this.broken = Some(Box::new(error));
-            cx.waker().wake_by_ref();
-            return Poll::Pending;
-        }
-        // Nobody asks for more once the trailers are there.
-        let trailers = matches!(&polled, Poll::Ready(Some(Ok(frame))) if frame.is_trailers());
-        let ended = trailers || matches!(polled, Poll::Ready(None)) || this.body.is_end_stream();
-        if ended && matches!(entry.outcome, Outcome::Aborted) {
-            entry.outcome = Outcome::Complete;
-        }
-        polled
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
 }

@@ -16,6 +16,7 @@ mod events;
 mod gate;
 mod operate;
 mod pages;
+mod process;
 
 use std::convert::Infallible;
 use std::fmt;
@@ -30,9 +31,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::DescriptorEncoder;
-use prometheus_client::metrics::MetricType;
-use prometheus_client::registry::{Registry, Unit};
+use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
@@ -41,6 +40,8 @@ use crate::config::Admin as Config;
 use crate::generation::Generation;
 use crate::metrics::Metrics;
 use crate::server::{StartError, explain};
+
+use process::Process;
 
 pub use operate::{Answer, Operate, ReloadReport};
 
@@ -154,32 +155,6 @@ impl Status {
             body["notes"] = self.metrics.notes().into();
         }
         (ready, body)
-    }
-}
-
-/// What is known of the process itself.
-#[derive(Debug)]
-struct Process {
-    version: &'static str,
-    started: SystemTime,
-}
-
-impl Collector for Process {
-    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
-        let help = "The version that runs";
-        encoder
-            .encode_descriptor("witgate_build", help, None, MetricType::Info)?
-            .encode_info(&[("version", self.version)])?;
-        let since = self.started.duration_since(SystemTime::UNIX_EPOCH);
-        let help = "When the process started, in seconds since 1970";
-        encoder
-            .encode_descriptor(
-                "process_start_time",
-                help,
-                Some(&Unit::Seconds),
-                MetricType::Gauge,
-            )?
-            .encode_gauge(&since.unwrap_or_default().as_secs_f64())
     }
 }
 

@@ -7,6 +7,7 @@ mod http2;
 pub(crate) mod http2_head;
 mod http2_stall;
 mod linger;
+mod open;
 mod peek;
 pub(crate) mod proxy_protocol;
 mod secure;
@@ -37,6 +38,7 @@ use crate::worker::Worker;
 pub(crate) use activity::Busy;
 use activity::{Activity, Overdue};
 pub(crate) use http2_head::{asks_for_protocol, settle as settle_http2};
+pub(crate) use open::{Connections, Place};
 pub(crate) use socket::Socket;
 pub(crate) use stream::{Stream, Tracked};
 
@@ -110,6 +112,19 @@ struct Served {
 }
 
 impl Served {
+    /// Shows the connection to operators, as long as what this gives lives.
+    fn begin(
+        self,
+        protocol: &'static str,
+        activity: &Arc<Activity>,
+    ) -> (Rc<WorkerListener>, Place) {
+        let context = self.listener.context();
+        let of = (context.name.clone(), self.peer.address);
+        let connections = &context.worker.connections;
+        let place = connections.begin(self.permit, of, protocol, activity.clone());
+        (self.listener, place)
+    }
+
     /// Those on heads and on idleness, for the whole connection.
     fn limits(&self) -> ListenerLimits {
         self.listener.context().limits.clone()

@@ -52,6 +52,7 @@ pub(crate) async fn serve(
         busy,
     ));
     entry.show_in(&context.worker.recent);
+    entry.log_to(&context.worker.access_log);
     if let Some(tls) = &peer.tls {
         tls.note(&entry.attributes);
     }
@@ -121,8 +122,10 @@ async fn live(
     let server = worker.server();
     let received = head::receive(&mut parts, peer, server, || worker.next_id())?;
     entry.note_head(&received, &parts);
-    if let Some(config) = &server.trace_context {
-        entry.trace = head::trace::carry_on(&mut parts.headers, config, || worker.random());
+    if let Some(config) = &server.trace_context
+        && let Some(joined) = head::trace::carry_on(&mut parts.headers, config, || worker.random())
+    {
+        entry.join(joined, worker.traces.as_ref(), received.scheme, &parts);
     }
     if let Some(via) = &server.via {
         head::via::add(&mut parts, version, via)?;
@@ -156,6 +159,7 @@ async fn live(
     };
     entry.route = route.name.clone();
     entry.counts = route.counts.clone();
+    entry.is_logged = route.access_log;
     if let Some(rewrite) = &route.rewrite
         && let Err(failure) = rewrite::path(&mut parts, rewrite, &route.path)
     {
@@ -365,6 +369,7 @@ async fn arrive(
         upgrade,
         body,
         progress: entry.received.clone(),
+        traced: entry.traced.clone(),
         waits: waits(context, route, upstream, entry),
     };
     let mut response = upstream.send(outgoing, &mut entry.upstream).await?;

@@ -14,6 +14,7 @@ use witgate_runtime::{
     Component, CustomMetrics, HttpGrant, Limits, Plugin, Runtime, StartError, WasiGrant,
 };
 
+use crate::access::Sink;
 use crate::components::{Code, Loader, Reread};
 use crate::config::{self, Change, ComponentSource, Config, HttpClientGrant, OnFailure, Part};
 use crate::config::{Problem, Problems};
@@ -23,6 +24,7 @@ use crate::imports::{self, PluginReport};
 use crate::keyvalue::Stores;
 use crate::outbound;
 use crate::router::Router;
+use crate::telemetry::Traces;
 use crate::upgrade_limits::UpgradeLimits;
 use crate::upstream::Shared;
 
@@ -53,6 +55,10 @@ pub struct Generation {
     /// By route.
     pub(crate) upgrades: Vec<Arc<UpgradeLimits>>,
     pub(crate) stores: Stores,
+    /// `[telemetry.traces]`
+    pub(crate) traces: Option<Arc<Traces>>,
+    /// `[log.access]`
+    pub(crate) access_log: Option<Arc<Sink>>,
     /// What plugins count, of this generation and all others.
     pub(crate) custom_metrics: Arc<CustomMetrics>,
     warnings: Problems,
@@ -220,6 +226,7 @@ impl Generation {
         }
         wasi_http::check_routes(&config, &used, &mut problems);
         let upstreams = take_upstreams(&config, previous, &mut problems);
+        let traces = take_traces(&config, previous, &mut problems);
         if problems.has_errors() {
             return Err(problems);
         }
@@ -230,6 +237,7 @@ impl Generation {
                 same.unwrap_or_else(|| Arc::new(UpgradeLimits::new(route.limits)))
             })
             .collect();
+        let access_log = take_access_log(&config, previous);
         Ok(Self {
             config,
             router,
@@ -238,6 +246,8 @@ impl Generation {
             upstreams,
             upgrades,
             stores,
+            traces,
+            access_log,
             custom_metrics,
             warnings: problems,
             components: used,
@@ -248,6 +258,11 @@ impl Generation {
     /// What is perhaps not meant as it stands, for people; empty as a rule.
     pub fn warnings(&self) -> &Problems {
         &self.warnings
+    }
+
+    /// Whether both say the same of a table.
+    fn agrees_on(&self, config: &Config, table: &str) -> bool {
+        (self.config.contents).agree_on(&config.contents, Part::Table, table)
     }
 
     /// Whether nothing about a plugin is different in `config`.
@@ -328,6 +343,37 @@ impl Generation {
     pub fn config(&self) -> &Config {
         &self.config
     }
+}
+
+/// Those that are exported already, where nothing about them is different.
+fn take_traces(
+    config: &Config,
+    previous: Option<&Generation>,
+    problems: &mut Problems,
+) -> Option<Arc<Traces>> {
+    let wanted = config.traces.as_ref()?;
+    if let Some(old) = previous
+        && let Some(running) = &old.traces
+        && old.agrees_on(config, "telemetry")
+    {
+        return Some(running.clone());
+    }
+    match Traces::new(wanted.clone()) {
+        Ok(traces) => Some(Arc::new(traces)),
+        Err(why) => {
+            let location = config.location.clone();
+            problems.add(Problem::error(location, "telemetry.traces.endpoint", why));
+            None
+        }
+    }
+}
+
+/// The one that is written already, where nothing about it is different.
+fn take_access_log(config: &Config, previous: Option<&Generation>) -> Option<Arc<Sink>> {
+    let wanted = config.access_log.as_ref()?;
+    let running = previous.and_then(|old| old.access_log.as_ref());
+    let same = running.filter(|_| previous.is_some_and(|old| old.agrees_on(config, "log")));
+    Some(same.map_or_else(|| Arc::new(Sink::new(wanted.clone())), Arc::clone))
 }
 
 /// A plugin that goes on as it is. Its directories are opened anew: others may stand at their paths by now.

@@ -78,6 +78,8 @@ mod refusal;
 
 mod access;
 
+mod telemetry;
+
 mod completion;
 
 mod recent;

@@ -4,6 +4,7 @@
 //! adds to them. Counts that nobody holds any more belong to a worker or generation that is gone: what they came to
 //! is kept, so that no series ever goes back.
 
+pub(crate) mod classic;
 mod counts;
 mod custom;
 mod exposition;
@@ -24,8 +25,11 @@ pub(crate) use counts::{
 };
 pub(crate) use figures::{Figures, quantile};
 
+use crate::access::LineCounts;
+use crate::connection::Connections;
 use crate::recent::Looks;
 use crate::refusal::Refusals;
+use crate::telemetry::SpanCounts;
 use crate::tls::acme::Managed;
 use crate::upstream::Shared;
 
@@ -35,6 +39,12 @@ pub struct Metrics {
     series: Mutex<Series>,
     /// What exchanges came to, one by one.
     pub(crate) looks: Looks,
+    /// Open connections, by worker.
+    connections: Mutex<Vec<Arc<Connections>>>,
+    /// What became of the lines of the access log.
+    pub(crate) lines: Arc<LineCounts>,
+    /// What became of the spans of traces.
+    pub(crate) spans: Arc<SpanCounts>,
 }
 
 /// A listener whose connections are counted.
@@ -126,13 +136,28 @@ impl<T: Total> Folded<T> {
 
 impl Metrics {
     /// Connections of all listeners that are open.
-    pub fn connections(&self) -> usize {
+    pub fn open_connections(&self) -> usize {
         self.series().listeners.iter().map(Served::open).sum()
     }
 
     fn series(&self) -> MutexGuard<'_, Series> {
         // Whoever panicked left numbers behind, and numbers are all there is.
         self.series.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// For the connections of one more worker.
+    pub(crate) fn connections_of_worker(&self) -> Arc<Connections> {
+        let new = Arc::<Connections>::default();
+        self.connections().push(new.clone());
+        new
+    }
+
+    /// Open connections, by worker.
+    pub(crate) fn connections(&self) -> MutexGuard<'_, Vec<Arc<Connections>>> {
+        // A list that grows by whole items.
+        self.connections
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Counts for a route, or with an empty name for what no route of the listener took.

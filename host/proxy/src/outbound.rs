@@ -28,7 +28,7 @@ use witgate_runtime::{HttpClient, Origin, Scheme, SendError, Sending};
 
 use self::tls::Trust;
 pub(crate) use self::tls::system_roots;
-use crate::config::HttpClientGrant;
+use crate::config::{Authorities, HttpClientGrant};
 use crate::head::remove_hop_by_hop;
 use crate::listener;
 
@@ -51,6 +51,22 @@ impl Client {
             _ if !grant.origins.iter().any(is_https) => None,
             Some(authorities) => Some(Trust::only(authorities)),
             None => Some(Trust::system()?),
+        };
+        Ok(Self { trust })
+    }
+}
+
+impl Client {
+    /// For one origin, which these vouch for or those that the system trusts.
+    ///
+    /// # Errors
+    ///
+    /// When nobody would vouch for it, in words.
+    pub(crate) fn to(origin: &Origin, ca: Option<&Authorities>) -> Result<Self, String> {
+        let trust = match (origin.scheme(), ca) {
+            (Scheme::Http, _) => None,
+            (Scheme::Https, Some(authorities)) => Some(Trust::only(authorities)),
+            (Scheme::Https, None) => Some(Trust::system()?),
         };
         Ok(Self { trust })
     }

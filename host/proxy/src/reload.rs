@@ -11,7 +11,7 @@ use crate::config::{Change, Listener, Part};
 use crate::generation::Generation;
 use crate::listener::{self, Bound};
 use crate::metrics::{Metrics, Served};
-use crate::server::{BoundListener, StartError, explain};
+use crate::server::{BoundListener, StartError, explain, open_logs};
 use crate::tls::acme::{Keeper, Managed};
 use crate::worker::{Listening, Next};
 
@@ -103,7 +103,7 @@ impl Reload {
     ///
     /// # Errors
     ///
-    /// When a store cannot be opened, an address cannot be bound, or a worker cannot start a plugin: then nothing has changed. When a worker
+    /// When a store or the access log cannot be opened, an address cannot be bound, or a worker cannot start a plugin: then nothing has changed. When a worker
     /// has ended, because the server is stopping.
     pub async fn to(&self, generation: Generation) -> Result<Reloaded, StartError> {
         let mut running = self.0.lock().await;
@@ -112,6 +112,7 @@ impl Reload {
         opened
             .map_err(|error| StartError::Worker(format!("opening the stores: {error}")))?
             .map_err(StartError::not_opened)?;
+        open_logs(&generation, &running.metrics)?;
         let sources = running.sources(&generation)?;
         let listeners = running.listeners_after(&generation, &sources);
         let generation = Arc::new(generation);
@@ -119,10 +120,24 @@ impl Reload {
         Ok(running.now_serves(generation, listeners))
     }
 
-    /// Writes down what the stores of the running generation have not. Blocks.
-    pub(crate) fn flush_stores(&self) {
+    /// Opens the file of the access log again, after it was moved away.
+    pub async fn reopen_logs(&self) {
+        let running = self.0.lock().await;
+        if let Some(log) = &running.generation.borrow().access_log {
+            log.reopen();
+        }
+    }
+
+    /// Writes down what the stores and the logs of the running generation have not. Blocks.
+    pub(crate) fn flush(&self) {
         let generation = self.0.blocking_lock().generation.borrow().clone();
         generation.stores.flush();
+        if let Some(log) = &generation.access_log {
+            log.flush();
+        }
+        if let Some(traces) = &generation.traces {
+            traces.flush();
+        }
     }
 }
 

@@ -61,6 +61,14 @@ pub enum StartError {
         /// Where its table stands in the configuration.
         location: Location,
     },
+    /// The access log cannot be written to.
+    #[error("the access log cannot be opened: {reason}")]
+    AccessLog {
+        /// What the system says.
+        reason: String,
+        /// Where its table stands in the configuration.
+        location: Location,
+    },
     /// A worker could not be started.
     #[error("a worker could not be started: {0}")]
     Worker(String),
@@ -100,6 +108,8 @@ impl Server {
     /// When a store cannot be opened, an address cannot be bound or a worker cannot be started.
     pub fn start(generation: Arc<Generation>) -> Result<Self, StartError> {
         generation.stores.open().map_err(StartError::not_opened)?;
+        let metrics = Arc::new(Metrics::default());
+        open_logs(&generation, &metrics)?;
         let config = &generation.config;
         let workers = config.server.workers;
         let mut bound = config
@@ -114,7 +124,6 @@ impl Server {
                 address: bound.address,
             })
             .collect();
-        let metrics = Arc::new(Metrics::default());
         let stop = Stop(Arc::new(watch::Sender::new(Phase::Serve)));
         let (following, next): (Vec<_>, Vec<_>) = (0..workers).map(|_| unbounded_channel()).unzip();
         let running = std::iter::zip(&config.listeners, &bound)
@@ -181,7 +190,7 @@ impl Server {
                 .join()
                 .map_err(|_| StartError::Worker("it panicked; its last words are above".into()))?;
         }
-        self.reload.flush_stores();
+        self.reload.flush();
         Ok(())
     }
 }
@@ -207,6 +216,22 @@ fn spawn(
         .name(format!("worker-{number}"))
         .spawn(move || worker::run(start, tell))
         .map_err(|error| StartError::Worker(error.to_string()))
+}
+
+/// Opens where lines and spans of this generation go.
+pub(crate) fn open_logs(generation: &Generation, metrics: &Metrics) -> Result<(), StartError> {
+    if let Some(traces) = &generation.traces {
+        let opened = traces.open(&metrics.spans);
+        opened.map_err(|error| StartError::Worker(format!("no thread for traces: {error}")))?;
+    }
+    let Some(log) = &generation.access_log else {
+        return Ok(());
+    };
+    log.open(&metrics.lines)
+        .map_err(|error| StartError::AccessLog {
+            reason: error.to_string(),
+            location: log.config.location.clone(),
+        })
 }
 
 fn bind(listener: &crate::config::Listener, workers: usize) -> Result<Bound, StartError> {

@@ -14,12 +14,11 @@ use http::Request;
 use hyper::body::Incoming;
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
-use tokio::sync::OwnedSemaphorePermit;
 
 use crate::access::{Entry, Outcome};
 use crate::body::Progress;
 use crate::config::Websocket;
-use crate::connection::{Socket, Stream, Tracked, asks_for_protocol};
+use crate::connection::{Place, Socket, Stream, Tracked, asks_for_protocol};
 use crate::failure::Side;
 use crate::messages::MessageChain;
 use crate::upgrade_limits::Permit;
@@ -132,7 +131,7 @@ struct Ends {
     client: End,
     upstream: End,
     /// A stream of HTTP/2 has none of its own.
-    _held_to_the_end: Option<OwnedSemaphorePermit>,
+    _held_to_the_end: Option<Place>,
 }
 
 /// What had been read of what follows the heads: from the client, from the upstream.

@@ -31,6 +31,7 @@ use crate::body::{Body, Progress};
 use crate::config::Protocol;
 use crate::failure::Failure;
 use crate::metrics::{Incident, Refused, UpstreamCounts};
+use crate::telemetry::Traced;
 
 use attempt::{Attempt, attempt};
 use balance::{Chooser, Tried};
@@ -73,6 +74,8 @@ pub(crate) struct Outgoing<'a> {
     pub(crate) body: &'a mut Body,
     /// While the client's body still moves, or is waited for, the upstream is not slow.
     pub(crate) progress: Rc<Progress>,
+    /// Where its attempts are recorded, if they are.
+    pub(crate) traced: Option<Rc<Traced>>,
     pub(crate) waits: Waits,
 }
 
@@ -226,7 +229,13 @@ impl WorkerUpstream {
             *chosen = Some(target.shared.name.clone());
             let body = std::mem::replace(outgoing.body, Body::empty());
             let mut spare = body.again();
+            if let Some(traced) = &outgoing.traced {
+                traced.attempt(&target.shared.name);
+            }
             let sent = self.send_to(target, &outgoing, body, &permit).await;
+            if let Some(traced) = &outgoing.traced {
+                traced.attempted(attempt::in_short(&sent));
+            }
             let (outcome, response) = match sent {
                 Ok(response) => {
                     let status = response.status();

@@ -16,12 +16,14 @@ use tokio::sync::{Notify, Semaphore, mpsc, oneshot, watch};
 use witgate_runtime::wasi_http::{HttpPlugin, WorkerHttpPlugin};
 use witgate_runtime::{Isolation, StartError, WorkerPlugin};
 
+use crate::access::WorkerLog;
 use crate::body::Body;
 use crate::chain::Link;
 use crate::completion::{self, Completions, ToTell};
 use crate::config::{
     self, Compress, Destination, Listener, PathPattern, Rewrite, RouteTimeouts, Server, Websocket,
 };
+use crate::connection::Connections;
 use crate::generation::Generation;
 use crate::health;
 use crate::listener::WorkerListener;
@@ -30,6 +32,7 @@ use crate::recent::Recent;
 use crate::refusal::Refusals;
 use crate::router::Router;
 use crate::split::{Share, Split};
+use crate::telemetry::WorkerTraces;
 use crate::upgrade_limits::UpgradeLimits;
 use crate::upstream::{Shared, WorkerUpstream, yield_connections};
 
@@ -50,8 +53,14 @@ pub(crate) struct Worker {
     metrics: Arc<Metrics>,
     pub(crate) tasks: Tasks,
     pub(crate) completions: Rc<Completions>,
+    /// Those that are open.
+    pub(crate) connections: Arc<Connections>,
     /// Exchanges for an operator who looks, where there is an admin listener to look with.
     pub(crate) recent: Option<Rc<Recent>>,
+    /// Where exchanges are recorded, if they are.
+    pub(crate) traces: Option<Rc<WorkerTraces>>,
+    /// Where the lines of exchanges go, if not into the process's own log.
+    pub(crate) access_log: Option<Rc<WorkerLog>>,
     ids: Rc<Ids>,
 }
 
@@ -73,6 +82,7 @@ pub(crate) struct WorkerRoute {
     /// In place of one upstream.
     split: Option<Split>,
     pub(crate) counts: Arc<RouteCounts>,
+    pub(crate) access_log: bool,
     pub(crate) timeouts: RouteTimeouts,
     pub(crate) compress: Option<Compress>,
     pub(crate) websocket: Option<Websocket>,
@@ -406,6 +416,7 @@ fn routes(
                 &generation.config.listeners[route.listener].name,
                 &route.name,
             ),
+            access_log: route.access_log,
             timeouts: route.timeouts,
             compress: route.compress.clone(),
             websocket: route.websocket,
@@ -451,6 +462,10 @@ impl Worker {
             Some(previous) => previous.completions.clone(),
             None => Completions::start(&tasks),
         };
+        let connections = match previous {
+            Some(previous) => previous.connections.clone(),
+            None => metrics.connections_of_worker(),
+        };
         let recent = match previous.and_then(|previous| previous.recent.clone()) {
             _ if !keeps_exchanges(&generation) => None,
             Some(recent) => Some(recent),
@@ -465,6 +480,9 @@ impl Worker {
         let refusals = (generation.config.listeners.iter())
             .map(|listener| metrics.refusals(&listener.name))
             .collect();
+        let traces = generation.traces.as_ref();
+        let traces = traces.and_then(|traces| traces.for_worker());
+        let access_log = generation.access_log.clone().map(WorkerLog::new);
         Ok(Self {
             generation,
             routes,
@@ -477,7 +495,10 @@ impl Worker {
             http_plugins,
             tasks,
             completions,
+            connections,
             recent,
+            traces,
+            access_log,
             ids,
         })
     }

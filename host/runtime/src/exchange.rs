@@ -190,6 +190,20 @@ impl Attributes {
         }
     }
 
+    /// Has calls written down from now on, for all clones that are made from now on.
+    pub fn follow_calls(&mut self) {
+        self.steps.get_or_insert_default();
+    }
+
+    /// The calls that were written down so far, in their order.
+    pub fn steps(&self) -> Vec<Step> {
+        let lock = |steps: &Arc<Mutex<Vec<Step>>>| {
+            let steps = steps.lock();
+            steps.unwrap_or_else(PoisonError::into_inner).clone()
+        };
+        self.steps.as_ref().map(lock).unwrap_or_default()
+    }
+
     /// Whether calls are written down.
     pub(crate) fn is_followed(&self) -> bool {
         self.steps.is_some()

@@ -132,6 +132,7 @@ fn takes(schema: &Value) -> String {
             (from, Value::Null) => format!("integer from {from}"),
             (from, to) => format!("integer, {from} to {to}"),
         },
+        Some("number") => format!("number, {} to {}", schema["minimum"], schema["maximum"]),
         Some("array") => match takes(&schema["items"]) {
             items if items == "table" => "list of tables".into(),
             items if items.contains(" or ") => format!("list of ({items})"),

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::body::Body;
 use super::{Shown, documents, events, pages};
+use crate::metrics::classic;
 
 /// Bytes of a request's body: a filter for the log.
 const BODY: usize = 4096;
@@ -223,7 +224,7 @@ impl Shown {
                 };
                 Ok(Answer::json(status, &document))
             }
-            O::Metrics => self.metrics().await,
+            O::Metrics => self.metrics(takes_open_metrics(&request)).await,
             O::Status => ok(&self.status_document().await),
             O::Config => ok(&generation.config().shown()),
             O::Routes => ok(&documents::routes(&generation, &metrics.figures())),
@@ -236,7 +237,7 @@ impl Shown {
                 ok(&found)
             }
             O::Upstreams => ok(&documents::upstreams(&generation, &metrics.figures())),
-            O::Connections => ok(&documents::connections(&metrics.figures())),
+            O::Connections => ok(&documents::connections(metrics)),
             O::Exchanges => {
                 let found = metrics.looks.look(&mut Default::default()).await;
                 let exchanges: Vec<_> =
@@ -287,7 +288,7 @@ impl Shown {
         self.status.operate.as_deref().ok_or_else(nobody)
     }
 
-    async fn metrics(&self) -> Result<Answer, Answer> {
+    async fn metrics(&self, open_metrics: bool) -> Result<Answer, Answer> {
         let status = self.status.clone();
         // What Chromium's harvests came to is read from a file.
         let written = tokio::task::spawn_blocking(move || {
@@ -295,7 +296,8 @@ impl Shown {
             prometheus_client::encoding::text::encode(&mut text, &status.registry).map(|()| text)
         });
         let why = match written.await {
-            Ok(Ok(text)) => return Ok(Answer::new(OPENMETRICS, text)),
+            Ok(Ok(text)) if open_metrics => return Ok(Answer::new(OPENMETRICS, text)),
+            Ok(Ok(text)) => return Ok(Answer::new(PROMETHEUS, classic::of(&text))),
             Ok(Err(error)) => error.to_string(),
             Err(error) => error.to_string(),
         };
@@ -306,7 +308,15 @@ impl Shown {
 }
 
 const TEXT: &str = "text/plain; charset=utf-8";
+const PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8";
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// Whether a scraper names OpenMetrics among what it takes, as those do that speak it; what others take is the older format.
+fn takes_open_metrics(request: &Request<Incoming>) -> bool {
+    let accepted = request.headers().get_all(header::ACCEPT).iter();
+    let mut accepted = accepted.filter_map(|value| value.to_str().ok());
+    accepted.any(|value| value.contains("application/openmetrics-text"))
+}
 
 fn not_allowed(known: &[(&'static str, Operation, &str)]) -> Answer {
     let methods = known.iter().map(|(method, ..)| match *method {

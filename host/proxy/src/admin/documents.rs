@@ -184,7 +184,38 @@ pub(super) fn upstreams(generation: &Generation, figures: &Figures) -> Value {
     json!({ "upstreams": shown.collect::<Vec<_>>() })
 }
 
-pub(super) fn connections(figures: &Figures) -> Value {
+/// Connections that are shown of one worker, the oldest first.
+const MOST_CONNECTIONS: usize = 100;
+
+pub(super) fn connections(metrics: &Metrics) -> Value {
+    let workers = metrics.connections().clone();
+    let workers = workers.iter().enumerate().map(|(worker, connections)| {
+        let (open, oldest) = connections.oldest(MOST_CONNECTIONS);
+        let oldest = oldest.iter().map(|connection| {
+            let state = connection.state;
+            json!({
+                "peer": connection.peer.to_string(),
+                "listener": &*connection.listener,
+                "protocol": connection.protocol,
+                "age_seconds": connection.age.as_secs_f64(),
+                "state": match state.exchanges {
+                    _ if state.tunnels > 0 => "upgraded",
+                    0 if state.is_idle => "idle",
+                    0 => "reading",
+                    _ => "busy",
+                },
+                "exchanges": state.exchanges,
+            })
+        });
+        json!({"worker": worker, "open": open, "oldest": oldest.collect::<Vec<_>>()})
+    });
+    json!({
+        "listeners": listeners(&metrics.figures()),
+        "workers": workers.collect::<Vec<_>>(),
+    })
+}
+
+pub(super) fn listeners(figures: &Figures) -> Value {
     let listeners = figures.listeners.iter().map(|listener| {
         let routes = figures.routes.iter();
         let own = routes.filter(|((name, _), _)| *name == listener.name);
@@ -197,7 +228,7 @@ pub(super) fn connections(figures: &Figures) -> Value {
             "upgraded": upgraded,
         })
     });
-    json!({ "listeners": listeners.collect::<Vec<_>>() })
+    listeners.collect::<Vec<_>>().into()
 }
 
 pub(super) fn plugins(generation: &Generation, figures: &Figures) -> Value {

@@ -70,7 +70,7 @@ impl Teller {
         let figures = self.shown.status.metrics.figures();
         json!({
             "status": self.shown.status_document().await,
-            "connections": documents::connections(&figures)["listeners"],
+            "connections": documents::listeners(&figures),
             "routes": documents::routes(&generation, &figures)["routes"],
             "plugins": documents::plugins(&generation, &figures)["plugins"],
             "upstreams": documents::upstreams(&generation, &figures)["upstreams"],

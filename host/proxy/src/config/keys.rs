@@ -6,6 +6,7 @@
 mod plugin;
 mod route;
 mod server;
+mod telemetry;
 mod upstream;
 
 /// One key of a table.
@@ -59,6 +60,8 @@ pub enum Kind {
     False,
     /// A number from the first to the second.
     Integer(i64, i64),
+    /// A number, whole or not, from the first to the second.
+    Number(i64, i64),
     /// A length of time with its unit.
     Duration,
     /// A number of bytes with its unit.
@@ -99,6 +102,18 @@ pub const KEYS: &[Key] = &[
         Kind::Table(server::ADMIN),
         Default::Means("none"),
         "What the process shows of itself, and to whom. Without this table there is no admin listener.",
+    ),
+    key(
+        "log",
+        Kind::Table(telemetry::LOG),
+        Default::Means("none"),
+        "Where the lines of exchanges go.",
+    ),
+    key(
+        "telemetry",
+        Kind::Table(telemetry::TELEMETRY),
+        Default::Means("none"),
+        "What is sent to a collector.",
     ),
     key(
         "listener",

@@ -17,6 +17,7 @@ use super::shape::Located;
 use super::{
     Authorities, Compress, Conditions, Contents, Location, PathPattern, Template, Upstream,
 };
+pub use crate::access::{LineField, LineFormat, LinePiece};
 pub use crate::tls::Tls;
 
 /// A whole configuration file, without the parts that other crates own (`[chrome]`).
@@ -34,12 +35,78 @@ pub struct Config {
     pub stores: BTreeMap<Arc<str>, KeyValueStore>,
     /// `[plugin.NAME]`
     pub plugins: BTreeMap<Arc<str>, Plugin>,
+    /// `[log.access]`: absent, lines are part of the process's own log.
+    pub access_log: Option<AccessLog>,
+    /// `[telemetry.traces]`: absent, nothing is recorded.
+    pub traces: Option<Traces>,
     /// `[admin]`: absent, there is no admin listener.
     pub admin: Option<Admin>,
     /// What every part of the file says, to be compared with the next configuration.
     pub contents: Contents,
     /// The file as a whole.
     pub location: Location,
+}
+
+/// `[log.access]`: where a line for each exchange goes.
+#[derive(Debug, Clone)]
+pub struct AccessLog {
+    /// `to`
+    pub to: AccessLogTo,
+    /// `format`: `json` (default), `common`, `combined`, or text with `{fields}` in it.
+    pub format: LineFormat,
+    /// `buffer`: bytes of lines that may wait to be written; those beyond are lost. Default 4 MiB.
+    pub buffer: usize,
+    /// Where the table stands in the file, for the message when the file cannot be opened.
+    pub location: Location,
+}
+
+/// `log.access.to`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AccessLogTo {
+    /// `"stdout"`
+    Stdout,
+    /// `"stderr"`
+    Stderr,
+    /// `{ file = "…" }`: made with mode 0640, appended to, and opened again when it was moved away.
+    File(PathBuf),
+    /// `{ syslog = "/dev/log" }`
+    SyslogSocket(PathBuf),
+    /// `{ syslog = "udp://…" }`
+    SyslogUdp(SocketAddr),
+}
+
+/// `[telemetry.traces]`: where spans go.
+#[derive(Debug, Clone)]
+pub struct Traces {
+    /// `sampled` and `parent-based`
+    pub context: TraceContext,
+    /// `endpoint`
+    pub collector: Collector,
+    /// `ca`: who vouches for the collector, in place of those that the system trusts.
+    pub ca: Option<Authorities>,
+    /// `headers`: sent with each batch.
+    pub headers: BTreeMap<String, Secret>,
+    /// `service`: `service.name`. Default `witgate`.
+    pub service: String,
+    /// `resource`: what else is said of this process.
+    pub resource: BTreeMap<String, String>,
+    /// `queue`: exchanges that may wait to be sent; those beyond are lost. Default 2048.
+    pub queue: usize,
+    /// `batch`: spans that are sent at once. Default 512.
+    pub batch: usize,
+    /// `interval`: how long spans wait for others. Default `5s`.
+    pub interval: Duration,
+    /// `timeout`: how long the collector may take, further attempts included. Default `10s`.
+    pub timeout: Duration,
+}
+
+/// `telemetry.traces.endpoint`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Collector {
+    /// The whole URL.
+    pub url: Box<str>,
+    /// Of the URL.
+    pub origin: Origin,
 }
 
 /// `[admin]`: what the process shows of itself.
@@ -112,8 +179,10 @@ pub struct Via {
 pub struct TraceContext {
     /// `begin`: a request without a trace becomes the first of one. Default `true`.
     pub begin: bool,
-    /// `sampled`: how many of a hundred traces that begin here are said to be recorded. Default 100.
-    pub sampled: u8,
+    /// `sampled`: how many of a million traces that begin here are recorded; the file says how many of a hundred. Default all.
+    pub sampled: u32,
+    /// `parent-based`: a trace that the caller records is recorded, and no other that it began. Default `true`.
+    pub parent_based: bool,
 }
 
 /// `server.code-cache`
@@ -204,6 +273,8 @@ pub struct Route {
     pub destination: Destination,
     /// `compress`: by default responses go out as they are.
     pub compress: Option<Compress>,
+    /// `access-log`: whether its exchanges have lines in the access log. Default `true`.
+    pub access_log: bool,
     /// `websocket`: by default the bytes of a WebSocket are not looked at.
     pub websocket: Option<Websocket>,
     /// `timeouts`

@@ -4,11 +4,13 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::model::{Config, KeyValueStore, Listener, Server};
+use super::model::{Config, KeyValueStore, Listener, Server, Traces};
 use super::route::Names;
-use super::shape::{Located, named, table, tables};
-use super::{Contents, Document, Item, Problem, Problems, Section};
-use super::{admin, keyvalue, listener, plugin, route, route_check, server, upstream, weak};
+use super::shape::{Located, located, named, table, tables};
+use super::{Contents, Document, Item, Problem, Problems, Reader, Section};
+use super::{
+    admin, keyvalue, listener, log, plugin, route, route_check, server, telemetry, upstream, weak,
+};
 
 impl Config {
     /// Reads a file that holds nothing but what this crate knows. The second value holds the warnings.
@@ -30,10 +32,11 @@ impl Config {
     /// `None` when there was an error; which, the section's [`Reader`](super::Reader) knows.
     pub fn read(root: &mut Section<'_>) -> Option<Self> {
         let reader = root.reader();
-        let server = root
-            .optional("server", table(server::read))
-            .unwrap_or_default();
+        let server = root.optional("server", located(table(server::read)));
+        let traces = root.optional("telemetry", table(telemetry::read)).flatten();
+        let server = with_traces(reader, server, traces.as_ref());
         let admin = root.optional("admin", table(admin::read));
+        let access_log = root.optional("log", table(log::read)).flatten();
         let declared = root.default("listener", Vec::new(), tables("listener", listener::read));
         let upstreams = root.default(
             "upstream",
@@ -85,12 +88,37 @@ impl Config {
             upstreams: complete(upstreams),
             stores: with_default(root, complete(stores)),
             plugins: complete(plugins),
+            access_log,
+            traces,
             admin,
         };
         route_check::unused(reader, &config);
         weak::warn(reader, &config);
         Some(config)
     }
+}
+
+/// Traces join and begin as their own table says.
+fn with_traces(
+    reader: &Reader<'_>,
+    server: Option<Located<Server>>,
+    traces: Option<&Traces>,
+) -> Server {
+    let (location, mut server) = match server {
+        Some(server) => (Some(server.location), server.value),
+        None => (None, Server::default()),
+    };
+    if let Some(traces) = traces {
+        if let Some(location) = location
+            && server.trace_context.is_some()
+        {
+            let message = "`telemetry.traces` says itself which traces are joined and recorded";
+            let problem = Problem::warning(location, "server.trace-context", message);
+            reader.report(problem.with_help("remove `trace-context`"));
+        }
+        server.trace_context = Some(traces.context);
+    }
+    server
 }
 
 fn complete<T>(declared: Vec<(String, Option<T>)>) -> BTreeMap<Arc<str>, T> {

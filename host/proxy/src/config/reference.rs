@@ -14,6 +14,12 @@ trace-context = {}
 [admin]
 bind = "127.0.0.1:1"
 
+[log.access]
+to = { file = "/dev/null" }
+
+[telemetry.traces]
+endpoint = "http://127.0.0.1:4318/v1/traces"
+
 [[listener]]
 name = "main"
 bind = "127.0.0.1:0"

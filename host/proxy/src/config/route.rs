@@ -17,7 +17,8 @@ use super::model::{
     Websocket,
 };
 use super::shape::{
-    Located, duration, integer, list, located, name, one_or_many, positive_duration, string, table,
+    Located, boolean, duration, integer, list, located, name, one_or_many, positive_duration,
+    string, table,
 };
 use super::suggest::{did_you_mean, enumerate};
 use super::template::{path_template, url_template};
@@ -73,6 +74,7 @@ pub(super) fn read(section: &mut Section<'_>, names: &Names, position: usize) ->
     }
     let (plugins, plugin_locations) = plugins.unwrap_or_default().into_iter().unzip();
     let compress = section.optional("compress", compress);
+    let access_log = section.default("access-log", true, boolean);
     let websocket = section.optional("websocket", table(read_websocket));
     let timeouts = section.default("timeouts", RouteTimeouts::default(), table(read_timeouts));
     let limits = section.default("limits", RouteLimits::default(), table(read_limits));
@@ -97,6 +99,7 @@ pub(super) fn read(section: &mut Section<'_>, names: &Names, position: usize) ->
             plugin_locations,
             destination: destination?,
             compress,
+            access_log,
             websocket,
             timeouts,
             limits,

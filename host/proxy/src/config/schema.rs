@@ -125,6 +125,9 @@ fn of(kind: Kind) -> Value {
         Kind::Integer(from, to) => {
             json!({"anyOf": [{"type": "integer", "minimum": from, "maximum": to}, referred]})
         }
+        Kind::Number(from, to) => {
+            json!({"anyOf": [{"type": "number", "minimum": from, "maximum": to}, referred]})
+        }
         Kind::Duration => defined("duration"),
         Kind::Size => defined("size"),
         Kind::Percent => defined("percent"),

@@ -8,6 +8,7 @@ use ipnet::IpNet;
 
 use super::model::{CodeCache, Server, TraceContext, Via};
 use super::shape::{boolean, duration, integer, list, name, path, table};
+use super::telemetry::percent;
 use super::value::Value;
 use super::{Item, Section};
 
@@ -45,7 +46,8 @@ pub(super) fn read(section: &mut Section<'_>) -> Option<Server> {
 fn trace_context(section: &mut Section<'_>) -> Option<TraceContext> {
     Some(TraceContext {
         begin: section.default("begin", true, boolean),
-        sampled: section.default("sampled", 100, integer(0..=100)),
+        sampled: section.default("sampled", 1_000_000, percent),
+        parent_based: true,
     })
 }
 
@@ -112,7 +114,8 @@ mod tests {
         assert_eq!(server.via.map(|via| via.name), Some("edge-1".into()));
         let trace = TraceContext {
             begin: true,
-            sampled: 5,
+            sampled: 50_000,
+            parent_based: true,
         };
         assert_eq!(server.trace_context, Some(trace));
         assert_eq!(server.code_cache, CodeCache::Directory("etc/cache".into()));

@@ -2,6 +2,7 @@
 //!
 //! They are given to the getters of a [`Section`] and combine: `list(duration)` is a list of durations.
 
+use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -315,6 +316,18 @@ pub fn named<'r, T>(
             table(|section| read(item.name(), section))(&item)
         });
         Some(read.collect())
+    }
+}
+
+/// A table whose keys are names of whatever kind, and whose values have one shape.
+pub fn named_values<'r, T>(
+    mut shape: impl FnMut(&Item<'r>) -> Option<T>,
+) -> impl FnMut(&Item<'r>) -> Option<BTreeMap<String, T>> {
+    move |item| {
+        let mut section = item.section("a table")?;
+        let values = section.items().into_iter();
+        let value = |item: Item<'r>| Some((item.name().to_owned(), shape(&item)?));
+        Some(values.filter_map(value).collect())
     }
 }
 

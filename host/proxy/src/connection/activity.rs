@@ -17,6 +17,8 @@ pub(crate) struct Activity {
     state: AtomicU64,
     /// Exchanges under way.
     open: AtomicUsize,
+    /// Of these, tunnels.
+    tunnels: AtomicUsize,
     /// Of HTTP/2: milliseconds since `base`, and one more, at which a head began that is not whole; 0 without one.
     partial_head: AtomicU64,
     /// Milliseconds since `base`, and one more, at which the client began to read nothing; 0 while it reads.
@@ -43,6 +45,26 @@ impl Busy {
             false => self.0.refuse(reason),
         }
     }
+
+    /// The exchange has become a tunnel, or a tunnel ends.
+    pub(crate) fn set_tunnel(&self, is_tunnel: bool) {
+        let tunnels = self.0.tunnels.load(Ordering::Relaxed);
+        let now = match is_tunnel {
+            true => tunnels + 1,
+            false => tunnels.saturating_sub(1),
+        };
+        self.0.tunnels.store(now, Ordering::Relaxed);
+    }
+}
+
+/// What a connection is shown to be doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct State {
+    /// Nothing is under way, and nothing is read.
+    pub(crate) is_idle: bool,
+    /// Exchanges under way, tunnels included.
+    pub(crate) exchanges: usize,
+    pub(crate) tunnels: usize,
 }
 
 impl Drop for Busy {
@@ -85,6 +107,7 @@ impl Activity {
             base: Instant::now(),
             state: AtomicU64::new(HEAD),
             open: AtomicUsize::new(0),
+            tunnels: AtomicUsize::new(0),
             partial_head: AtomicU64::new(0),
             write_blocked: AtomicU64::new(0),
             protocol: AtomicU8::new(PROTOCOL_REFUSED),
@@ -107,6 +130,15 @@ impl Activity {
 
     fn set(&self, state: u64) {
         self.state.store(self.now() << 2 | state, Ordering::Relaxed);
+    }
+
+    /// For another thread, which may see these a moment apart.
+    pub(super) fn shown(&self) -> State {
+        State {
+            is_idle: self.state.load(Ordering::Relaxed) & 3 == IDLE,
+            exchanges: self.open.load(Ordering::Relaxed),
+            tunnels: self.tunnels.load(Ordering::Relaxed),
+        }
     }
 
     /// An exchange begins.

@@ -18,8 +18,9 @@ pub(super) async fn serve(served: Served, stream: Stream) {
     let activity = served.activity(false);
     let limits = served.limits();
     let left = KeepAlive::new(limits.requests);
+    let (listener, peer) = (served.listener.clone(), served.peer.clone());
     let service = service_fn(|request: Request<Incoming>| {
-        let (context, peer) = (served.listener.context(), served.peer.clone());
+        let (context, peer) = (listener.context(), peer.clone());
         let (activity, busy) = (activity.clone(), activity.begin());
         let is_last = left.is_last();
         let asks_for_protocol = request.headers().contains_key(header::UPGRADE);
@@ -36,7 +37,8 @@ pub(super) async fn serve(served: Served, stream: Stream) {
             Ok::<_, Infallible>(response)
         })
     });
-    let tracked = Tracked::http1(stream, activity.clone(), served.permit);
+    let (listener, place) = served.begin("HTTP/1.1", &activity);
+    let tracked = Tracked::http1(stream, activity.clone(), place);
     let connection = http1::Builder::new()
         .max_headers(limits.header_count)
         .max_header_size(limits.header_size)
@@ -47,7 +49,7 @@ pub(super) async fn serve(served: Served, stream: Stream) {
         connection,
         &activity,
         &limits,
-        &served.listener,
+        &listener,
         std::future::pending(),
     )
     .await;

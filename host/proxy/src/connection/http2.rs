@@ -59,8 +59,9 @@ pub(super) async fn serve(served: Served, stream: Stream) {
     let tasks = served.listener.context().worker.tasks.clone();
     let end = Rc::new(Notify::new());
     let left = KeepAlive::new(limits.requests);
+    let (listener, peer) = (served.listener.clone(), served.peer.clone());
     let service = service_fn(|request: Request<Incoming>| {
-        let (context, peer) = (served.listener.context(), served.peer.clone());
+        let (context, peer) = (listener.context(), peer.clone());
         let (end, busy) = (end.clone(), activity.begin());
         if left.is_last() {
             end.notify_one();
@@ -70,7 +71,8 @@ pub(super) async fn serve(served: Served, stream: Stream) {
             Ok::<_, Infallible>(settle_response(response, &end).map(Awaiting::new))
         }
     });
-    let tracked = Tracked::http2(stream, activity.clone(), served.permit);
+    let (listener, place) = served.begin("HTTP/2", &activity);
+    let tracked = Tracked::http2(stream, activity.clone(), place);
     let connection = http2::Builder::new(OnWorker {
         tasks,
         pause: limits.body_timeout,
@@ -88,14 +90,7 @@ pub(super) async fn serve(served: Served, stream: Stream) {
     .keep_alive_timeout(PING_TIMEOUT)
     .serve_connection(TokioIo::new(tracked), service);
     let connection = std::pin::pin!(connection);
-    super::drive(
-        connection,
-        &activity,
-        &limits,
-        &served.listener,
-        end.notified(),
-    )
-    .await;
+    super::drive(connection, &activity, &limits, &listener, end.notified()).await;
 }
 
 /// Brings a response into the form that it has in HTTP/2. A wish to end the connection ends it gracefully, when its

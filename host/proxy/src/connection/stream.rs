@@ -6,12 +6,12 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::sync::OwnedSemaphorePermit;
 use tokio_rustls::server::TlsStream;
 
 use super::activity::Activity;
 use super::frames::Frames;
 use super::linger::Linger;
+use super::open::Place;
 use super::socket::Socket;
 use crate::framing::Framing;
 use crate::refusal::Reason;
@@ -95,8 +95,8 @@ pub(crate) struct Tracked {
     protocol: Protocol,
     /// Our end is closed.
     linger: Option<Linger>,
-    /// One of the listener's `limits.connections`, which an upgraded connection keeps.
-    permit: OwnedSemaphorePermit,
+    /// Which an upgraded connection keeps.
+    place: Place,
 }
 
 #[derive(Debug)]
@@ -106,36 +106,28 @@ enum Protocol {
 }
 
 impl Tracked {
-    pub(super) fn http1(
-        stream: Stream,
-        activity: Arc<Activity>,
-        permit: OwnedSemaphorePermit,
-    ) -> Self {
+    pub(super) fn http1(stream: Stream, activity: Arc<Activity>, place: Place) -> Self {
         Self {
             stream,
             activity,
             protocol: Protocol::Http1(Framing::default()),
             linger: None,
-            permit,
+            place,
         }
     }
 
-    pub(super) fn http2(
-        stream: Stream,
-        activity: Arc<Activity>,
-        permit: OwnedSemaphorePermit,
-    ) -> Self {
+    pub(super) fn http2(stream: Stream, activity: Arc<Activity>, place: Place) -> Self {
         Self {
             stream,
             activity,
             protocol: Protocol::Http2(Frames::new()),
             linger: None,
-            permit,
+            place,
         }
     }
 
-    pub(crate) fn into_parts(self) -> (Stream, OwnedSemaphorePermit) {
-        (self.stream, self.permit)
+    pub(crate) fn into_parts(self) -> (Stream, Place) {
+        (self.stream, self.place)
     }
 
     fn follow(&mut self, came: &mut [u8]) -> io::Result<()> {

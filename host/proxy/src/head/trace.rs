@@ -5,8 +5,9 @@ use std::sync::Arc;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::config::TraceContext;
+use crate::telemetry::traceparent;
 
-const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+pub(crate) const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 
 /// A trace, as `traceparent` tells of it: `00-TRACE-PARENT-FLAGS`.
@@ -14,26 +15,64 @@ const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 struct Parent<'a> {
     /// 32 hex digits, not all 0.
     trace: &'a str,
+    /// Not 0.
+    span: u64,
     flags: u8,
 }
+
+/// The trace that an exchange is part of, and our span in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Joined {
+    /// 32 hex digits.
+    pub(crate) trace: Arc<str>,
+    pub(crate) span: u64,
+    /// The caller's span.
+    pub(crate) parent: Option<u64>,
+    flags: u8,
+}
+
+impl Joined {
+    /// Whether the trace is recorded.
+    pub(crate) fn is_sampled(&self) -> bool {
+        self.flags & SAMPLED != 0
+    }
+
+    /// `traceparent` with another span of ours.
+    pub(crate) fn field(&self, span: u64) -> HeaderValue {
+        traceparent(&self.trace, span, self.flags)
+    }
+}
+
+/// The caller records the trace.
+const SAMPLED: u8 = 0b1;
+
+/// What [`TraceContext::sampled`] is a part of.
+const MILLION: u64 = 1_000_000;
 
 /// That the caller records the trace, and that its id is random (level 2).
 const KNOWN_FLAGS: u8 = 0b11;
 
 /// Puts a span of ours in the place of the caller's, in the caller's trace. Without one that can be read, `tracestate` means
-/// nothing and goes; then a trace is begun, if that is wanted. Gives the trace's id.
+/// nothing and goes; then a trace is begun, if that is wanted.
 pub(crate) fn carry_on(
     headers: &mut HeaderMap,
     config: &TraceContext,
     random: impl Fn() -> u64,
-) -> Option<Arc<str>> {
+) -> Option<Joined> {
     let mut given = headers.get_all(TRACEPARENT).iter();
     let parent = match (given.next(), given.next()) {
         (Some(one), None) => one.to_str().ok().and_then(parse),
         _ => None,
     };
-    let (trace, flags): (Arc<str>, u8) = match parent {
-        Some(parent) => (parent.trace.into(), parent.flags),
+    let is_drawn = || random() % MILLION < u64::from(config.sampled);
+    let (trace, flags, above): (Arc<str>, u8, _) = match parent {
+        Some(parent) => {
+            let flags = match (config.parent_based, is_drawn) {
+                (true, _) => parent.flags,
+                (false, is_drawn) => parent.flags & !SAMPLED | u8::from(is_drawn()),
+            };
+            (parent.trace.into(), flags, Some(parent.span))
+        }
         None => {
             headers.remove(TRACEPARENT);
             headers.remove(TRACESTATE);
@@ -41,17 +80,20 @@ pub(crate) fn carry_on(
                 return None;
             }
             let id = u128::from(some(&random)) << 64 | u128::from(random());
-            let sampled = random() % 100 < u64::from(config.sampled);
-            (format!("{id:032x}").into(), u8::from(sampled))
+            (format!("{id:032x}").into(), u8::from(is_drawn()), None)
         }
     };
     if !is_trace_state(headers) {
         headers.remove(TRACESTATE);
     }
-    let field = format!("00-{trace}-{:016x}-{flags:02x}", some(&random));
-    let field = HeaderValue::try_from(field).expect("hex digits and dashes are visible ASCII");
-    headers.insert(TRACEPARENT, field);
-    Some(trace)
+    let joined = Joined {
+        trace,
+        span: some(&random),
+        parent: above,
+        flags,
+    };
+    headers.insert(TRACEPARENT, joined.field(joined.span));
+    Some(joined)
 }
 
 /// An id must not be 0.
@@ -80,7 +122,8 @@ fn parse(field: &str) -> Option<Parent<'_>> {
         && !is_zero(span)
         && ends;
     let flags = u8::from_str_radix(flags, 16).ok()? & KNOWN_FLAGS;
-    legal.then_some(Parent { trace, flags })
+    let span = u64::from_str_radix(span, 16).ok()?;
+    legal.then_some(Parent { trace, span, flags })
 }
 
 /// Whether all of it can be read (§3.3.1): at most 32 members `key=value`. Nothing at all is fine.
@@ -122,10 +165,11 @@ mod tests {
         }
         let config = TraceContext {
             begin,
-            sampled: 100,
+            sampled: 1_000_000,
+            parent_based: true,
         };
-        let trace = carry_on(&mut headers, &config, || 0xabc);
-        (headers, trace)
+        let joined = carry_on(&mut headers, &config, || 0xabc);
+        (headers, joined.map(|joined| joined.trace))
     }
 
     #[test]

@@ -9,8 +9,9 @@ use witgate_runtime::CallTimes;
 
 /// Upper bounds of the duration histograms, in seconds: from a reply out of memory to a slow page. What takes longer
 /// than the last is in the bucket without a bound.
-pub(crate) const BOUNDS: [f64; 14] = [
-    0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0,
+pub(crate) const BOUNDS: [f64; 16] = [
+    0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5,
+    10.0, 60.0,
 ];
 
 /// How an exchange or an upstream request ended, as a label: the class of its status, or `none` without one.
@@ -314,7 +315,7 @@ mod tests {
         }
         let mut total = HistogramTotal::default();
         total.add(&histogram);
-        assert_eq!(total.buckets[..3], [1, 1, 1]);
+        assert_eq!(total.buckets[..5], [1, 0, 0, 1, 1]);
         assert_eq!(total.buckets[BOUNDS.len() - 1..], [1, 1]);
         assert_eq!(total.count(), 5);
         assert!((total.sum_seconds() - 121.003).abs() < 1e-9);

@@ -14,6 +14,8 @@ use witgate_runtime::PluginCounts;
 use super::{
     BOUNDS, CLASSES, HistogramTotal, Incident, Metrics, Refused, RouteTotal, UpstreamTotal,
 };
+use crate::access::LineCounts;
+use crate::telemetry::SpanCounts;
 use crate::tls::acme::Managed;
 use crate::upstream::Target;
 
@@ -82,6 +84,8 @@ impl Collector for Metrics {
         incidents(&mut encoder, &upstreams)?;
         endpoints(&mut encoder, &series)?;
         plugins(&mut encoder, &mut series)?;
+        lines(&mut encoder, &self.lines)?;
+        spans(&mut encoder, &self.spans)?;
         super::custom::encode(&mut encoder, &series.custom.series())
     }
 }
@@ -264,6 +268,42 @@ fn endpoints(encoder: &mut DescriptorEncoder<'_>, series: &super::Series) -> Enc
                     .encode_gauge(&u64::from(holds))?;
             }
         }
+    }
+    Ok(())
+}
+
+fn spans(encoder: &mut DescriptorEncoder<'_>, counts: &SpanCounts) -> Encoded {
+    let help = "Spans that the collector of traces took";
+    let mut family =
+        encoder.encode_descriptor("witgate_trace_spans", help, None, MetricType::Counter)?;
+    let count = counts.exported.load(Ordering::Relaxed);
+    family.encode_counter::<NoLabelSet, _, u64>(&count, None)?;
+    let help = "Spans that were lost: the `queue` was full, or the `export` failed";
+    let name = "witgate_trace_spans_dropped";
+    let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+    for (reason, count) in [
+        ("queue", &counts.crowded_out),
+        ("export", &counts.unexported),
+    ] {
+        let count = count.load(Ordering::Relaxed);
+        counter(&mut family, &[("reason", reason)], count)?;
+    }
+    Ok(())
+}
+
+fn lines(encoder: &mut DescriptorEncoder<'_>, counts: &LineCounts) -> Encoded {
+    let help = "Lines of the access log that were written, where it has a place of its own";
+    let mut family =
+        encoder.encode_descriptor("witgate_access_log_lines", help, None, MetricType::Counter)?;
+    let count = counts.written.load(Ordering::Relaxed);
+    family.encode_counter::<NoLabelSet, _, u64>(&count, None)?;
+    let help =
+        "Lines of the access log that were lost: its `queue` was full, or the `write` failed";
+    let name = "witgate_access_log_dropped";
+    let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+    for (reason, count) in [("queue", &counts.crowded_out), ("write", &counts.unwritten)] {
+        let count = count.load(Ordering::Relaxed);
+        counter(&mut family, &[("reason", reason)], count)?;
     }
     Ok(())
 }

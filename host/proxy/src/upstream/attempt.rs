@@ -28,6 +28,19 @@ pub(super) enum Attempt {
     Refused(Failure),
 }
 
+/// What a span says of an attempt.
+pub(super) fn in_short(sent: &Result<Response<Body>, Attempt>) -> Result<StatusCode, &'static str> {
+    match sent {
+        Ok(response) => Ok(response.status()),
+        Err(Attempt::Unsent(..)) => Err("connect"),
+        Err(Attempt::Broken(_) | Attempt::Stale(_)) => Err("broken"),
+        Err(Attempt::Late(_)) => Err("timeout"),
+        Err(Attempt::Unprocessed(_)) => Err("refused"),
+        Err(Attempt::Overloaded(..)) => Err("limit"),
+        Err(Attempt::Refused(_)) => Err("client"),
+    }
+}
+
 /// Sends a request by one connection.
 pub(super) async fn attempt(
     mut lease: Lease,

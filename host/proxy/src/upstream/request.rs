@@ -25,6 +25,9 @@ pub(super) fn request(outgoing: &Outgoing<'_>, endpoint: &Endpoint, body: Body) 
     *request.uri_mut() = head.uri.clone();
     *request.headers_mut() = head.headers.clone();
     let headers = request.headers_mut();
+    if let Some(traced) = &outgoing.traced {
+        traced.stamp(headers);
+    }
     if outgoing.use_upstream_authority || !headers.contains_key(header::HOST) {
         headers.insert(header::HOST, endpoint.authority.clone());
     }

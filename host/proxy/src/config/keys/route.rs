@@ -98,6 +98,12 @@ pub(super) const ROUTE: &[Key] = &[
         Means("none"),
         "responses are compressed; `{}` for all defaults; see [below](#compression)",
     ),
+    key(
+        "access-log",
+        Boolean,
+        Is("true"),
+        "`false`: exchanges of this route have no line in the access log",
+    ),
     key("websocket", Table(WEBSOCKET), Means("none"), ""),
     key("timeouts", Table(TIMEOUTS), Means("those below"), ""),
     key("limits", Table(LIMITS), Means("none"), ""),

@@ -2,7 +2,7 @@
 
 use super::Default::{Is, Means, Required};
 use super::Kind::{
-    Boolean, Duration, Either, False, Integer, List, Name, Size, Table, Text, Words,
+    Boolean, Duration, Either, False, Integer, List, Name, Number, Size, Table, Text, Words,
 };
 use super::{ADDRESS, Key, PATH, key};
 
@@ -61,9 +61,9 @@ const TRACE_CONTEXT: &[Key] = &[
     ),
     key(
         "sampled",
-        Integer(0, 100),
+        Number(0, 100),
         Is("100"),
-        "how many of a hundred traces that begin here are said to be recorded",
+        "how many of a hundred traces that begin here are said to be recorded, or a part such as `0.1`",
     ),
 ];
 
