@@ -85,6 +85,7 @@ set_up_clients() {
     have redis-server || install_packages redis-server || fail "redis-server is missing"
     have h2load || install_packages nghttp2-client || fail "h2load is missing"
     have pebble || install_packages pebble || fail "pebble is missing"
+    have promtool || install_packages prometheus || fail "promtool is missing: install Prometheus"
     have openssl || install_packages openssl || fail "openssl is missing"
     if ! python3 -c 'import ensurepip, venv' 2>/dev/null; then
         install_packages python3 python3-venv || fail "Python 3 with venv is missing"
