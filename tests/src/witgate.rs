@@ -24,7 +24,7 @@ const START: Duration = Duration::from_secs(90);
 #[derive(Debug)]
 pub struct Witgate {
     process: Process,
-    listeners: BTreeMap<String, SocketAddr>,
+    listeners: BTreeMap<String, String>,
     setup: Setup,
 }
 
@@ -132,9 +132,16 @@ impl Setup {
     #[must_use]
     #[track_caller]
     pub fn start(self, config: &str) -> Witgate {
+        self.start_by(config, |command| command)
+    }
+
+    /// As [`start`](Self::start), by the command that `change` makes of `witgate run …`.
+    #[must_use]
+    #[track_caller]
+    pub fn start_by(self, config: &str, change: impl FnOnce(Command) -> Command) -> Witgate {
         let setup = self.file("witgate.toml", config);
         let arguments = ["run", "--config", "witgate.toml", "--log-format", "json"];
-        let process = Process::start("witgate", setup.command(&arguments));
+        let process = Process::start("witgate", change(setup.command(&arguments)));
         let expected = config
             .lines()
             .filter(|line| line.trim() == "[[listener]]")
@@ -183,10 +190,9 @@ impl Witgate {
     #[must_use]
     #[track_caller]
     pub fn address(&self, listener: &str) -> SocketAddr {
-        let mut address = *self
-            .listeners
-            .get(listener)
-            .unwrap_or_else(|| panic!("no listener {listener:?}"));
+        let shown = self.listeners.get(listener);
+        let shown = shown.unwrap_or_else(|| panic!("no listener {listener:?}"));
+        let mut address: SocketAddr = shown.parse().expect("it listens on TCP");
         if address.ip().is_unspecified() {
             address.set_ip(Ipv4Addr::LOCALHOST.into());
         }
@@ -309,13 +315,10 @@ impl LogLine {
     }
 }
 
-fn as_listening(line: &Value) -> Option<(String, SocketAddr)> {
+fn as_listening(line: &Value) -> Option<(String, String)> {
     let line = LogLine(line.clone());
-    let address = (line.message() == "listening")
-        .then(|| line.text("address"))??
-        .parse()
-        .ok()?;
-    Some((line.text("listener")?.to_owned(), address))
+    let address = (line.message() == "listening").then(|| line.text("address"))??;
+    Some((line.text("listener")?.to_owned(), address.to_owned()))
 }
 
 /// The binary beside the test executables: `target/PROFILE/witgate`.

@@ -132,7 +132,7 @@ fn a_pipe_that_nobody_reads_holds_up_nobody() {
     let agent = "x".repeat(500);
     // More than a pipe holds (64 KiB).
     for _ in 0..200 {
-        client.send(&format!(
+        client.send(format!(
             "GET / HTTP/1.1\r\nHost: a\r\nUser-Agent: {agent}\r\n\r\n"
         ));
         assert_eq!(client.read_response().status(), 200);

@@ -102,6 +102,33 @@ fn the_services_are_hardened_as_far_as_what_they_run_allows() {
     }
 }
 
+#[test]
+fn the_units_of_a_plain_service_are_whole_and_hardened() {
+    let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/systemd");
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    for name in ["witgate.service", "witgate.socket"] {
+        let text = fs::read_to_string(from.join(name)).expect("the unit is there");
+        let text = text.replace("/usr/local/bin/witgate", "/bin/true");
+        fs::write(directory.path().join(name), text).expect("it can be written");
+        let file = format!("./{name}");
+        let (well, said) = systemd_analyze(&["verify", "--man=no", &file], directory.path());
+        let of_ours = said.lines().any(|line| line.contains("witgate"));
+        assert!(well && !of_ours, "{name}: {said}");
+    }
+    let arguments = ["security", "--offline=true", "--no-pager", "--threshold=18"];
+    let arguments = [&arguments[..], &["./witgate.service"]].concat();
+    let (well, said) = systemd_analyze(&arguments, directory.path());
+    assert!(well, "{said}");
+    let setup = Setup::new().file(
+        "witgate.toml",
+        fs::read_to_string(from.join("witgate.toml"))
+            .expect("it is there")
+            .replace("code-cache = \"/var/cache/witgate/code\"\n", ""),
+    );
+    let checked = setup.run_to_end(&["check", "witgate.toml"]);
+    assert!(checked.status.success(), "{}", checked.output());
+}
+
 /// The words of a unit's `ExecStart` or the like, with its specifiers and variables replaced.
 fn command_line(name: &str, key: &str, replaced: &HashMap<&str, String>) -> Vec<String> {
     let text = unit(name);

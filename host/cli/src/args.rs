@@ -34,7 +34,8 @@ pub(crate) enum Command {
     ///
     /// Everything is checked before anything is bound. The first signal stops accepting and lets what is under way
     /// end, for at most `server.shutdown-grace`; a second one ends at once. SIGHUP, and a changed file that
-    /// `${file:…}` names, reload the configuration; one with an error in it changes nothing.
+    /// `${file:…}` names, reload the configuration; one with an error in it changes nothing. SIGUSR2 starts the program
+    /// anew and lets it take over all sockets, so that no connection is lost.
     Run(Run),
     /// Report everything that is wrong with a configuration, and start nothing
     ///

@@ -47,7 +47,8 @@ async fn serve() -> Result<(), Ended> {
         .replace("SNAPSHOTS", &snapshots.path().display().to_string());
     let generation = load::build("demo.toml", parse(&text)?).await?;
     let server = Server::start(Arc::new(generation)).map_err(Ended::because)?;
-    let address = server.listeners().first().map(|listener| listener.address);
+    let first = server.listeners().first();
+    let address = first.and_then(|listener| listener.address.internet());
     print_lines(address.ok_or_else(|| Ended::because("the demo has no listener"))?);
     signals.next().await;
     server.stop().cut();

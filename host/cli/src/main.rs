@@ -9,6 +9,7 @@ mod chrome_keys;
 mod demo;
 mod doctor;
 mod fmt;
+mod hand_over;
 mod harvest;
 mod load;
 mod log;
@@ -22,6 +23,7 @@ mod pull;
 mod reload;
 mod run;
 mod schema;
+mod service;
 mod snapshot;
 mod snapshot_shape;
 mod status;
@@ -72,7 +74,9 @@ fn main() -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("{error}");
+            // In one piece, since another process may log to the same place.
+            let line = format!("{error}\n");
+            eprint!("{line}");
             ExitCode::FAILURE
         }
     }

@@ -2,7 +2,6 @@
 //! component alone, where a plugin says `watch = true`.
 
 use std::collections::BTreeSet;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
@@ -11,7 +10,7 @@ use tokio::runtime::Handle;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 use witgate_proxy::config::{
-    Change, CodeCache, Config, Contents, Location, Part, Problem, Problems,
+    Bind, Change, CodeCache, Config, Contents, Location, Part, Problem, Problems,
 };
 use witgate_proxy::{Generation, Reload, ReloadReport, Reloaded, Status};
 use witgate_runtime::Runtime;
@@ -21,6 +20,7 @@ use crate::args::Run;
 use crate::load::{self, BUILTINS, Files, Loaded};
 use crate::operator::AskedReload;
 use crate::run;
+use crate::service;
 use crate::watch::Watch;
 
 /// Names in one log line, for each kind of change.
@@ -95,7 +95,7 @@ impl Watched {
 #[derive(Debug, Clone)]
 pub(crate) struct Fixed {
     contents: Contents,
-    admin: Option<SocketAddr>,
+    admin: Option<Bind>,
     workers: usize,
     code_cache: CodeCache,
 }
@@ -104,7 +104,7 @@ impl Fixed {
     pub(crate) fn of(config: &Config) -> Self {
         Self {
             contents: config.contents.clone(),
-            admin: config.admin.as_ref().map(|admin| admin.bind),
+            admin: config.admin.as_ref().map(|admin| admin.bind.clone()),
             workers: config.server.workers,
             code_cache: config.server.code_cache.clone(),
         }
@@ -204,6 +204,7 @@ impl Reloads {
 
     async fn reload(&mut self, cause: &str) -> Arc<ReloadReport> {
         let started = Instant::now();
+        service::reloading();
         self.watched.watch.about_to_read();
         let next = Next::Configuration(self.watched.path.clone());
         let attempt = self.attempt(next).await;
@@ -215,9 +216,13 @@ impl Reloads {
         let report = match done {
             Ok(taken) => {
                 tell("reloaded", &taken.reloaded, cause, started);
+                service::reloaded(&format!("serving generation {}", taken.reloaded.number));
                 taken.report(cause, started)
             }
-            Err(problems) => tell_problems("reload", "configuration", problems, cause, started),
+            Err(problems) => {
+                service::reloaded("the last reload failed: what runs stays as it is");
+                tell_problems("reload", "configuration", problems, cause, started)
+            }
         };
         let report = Arc::new(report);
         self.shows_failed_swap = false;

@@ -1,31 +1,47 @@
 //! `witgate run`: from a configuration to a running service to its end.
 
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::{Mutex, Notify, watch};
+use tokio::sync::{Mutex, Notify, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use witgate_proxy::config::{Location, Problem, Problems};
-use witgate_proxy::{Admin, Generation, Reload, Server, StartError, Status};
+use witgate_proxy::{Admin, Generation, Inherited, Metrics, Reload, Server, StartError, Status};
 
 use crate::Ended;
 use crate::args::Run;
 use crate::chrome::Claimed;
+use crate::hand_over::{self, Predecessor, Restart, Successor};
 use crate::load::{self, Loaded};
 use crate::log;
 use crate::open_files;
 use crate::operator::{Operator, reload_requests};
 use crate::progress::Progress;
 use crate::reload::{self, Fixed, Reloads, Watched};
+use crate::service;
 
 pub(crate) fn run(args: &Run) -> Result<(), Ended> {
+    // First, while nothing else knows the environment or opens files.
+    let (inherited, predecessor) = hand_over::inherited()?;
+    let served = served(args, Inherited::new(inherited), predecessor.as_ref());
+    if let (Err(why), Some(predecessor)) = (&served, &predecessor) {
+        predecessor.tell_failed(why);
+    }
+    served
+}
+
+fn served(
+    args: &Run,
+    inherited: Inherited,
+    predecessor: Option<&Predecessor>,
+) -> Result<(), Ended> {
     let _flushes_the_log = log::start(&args.log)?;
     let loaded = load::read(&args.config)?;
     open_files::raise_limit(&loaded.config);
-    runtime()?.block_on(serve(args, loaded))
+    runtime()?.block_on(serve(args, loaded, inherited, predecessor))
 }
 
 /// The event loop beside the workers: signals, Chromium, harvests.
@@ -40,9 +56,15 @@ pub(crate) fn runtime() -> Result<tokio::runtime::Runtime, Ended> {
 }
 
 /// Serves a configuration until a signal.
-pub(crate) async fn serve(args: &Run, loaded: Loaded) -> Result<(), Ended> {
+pub(crate) async fn serve(
+    args: &Run,
+    loaded: Loaded,
+    mut inherited: Inherited,
+    predecessor: Option<&Predecessor>,
+) -> Result<(), Ended> {
     let mut signals = Signals::new()?;
     let hangups = reload::hangups()?;
+    let restarts = hand_over::signals()?;
     let watched = Watched::new(args, loaded.files);
     let file = loaded.file;
     let harvest = loaded.chrome.as_ref();
@@ -55,9 +77,12 @@ pub(crate) async fn serve(args: &Run, loaded: Loaded) -> Result<(), Ended> {
     let started_with = Fixed::of(&loaded.config);
     let generation = load::build_in(&sandbox, &file, loaded.config).await?;
     let admin = generation.config().admin.as_ref();
-    let admin = admin.map(Admin::bind).transpose();
+    let admin = admin
+        .map(|admin| Admin::bind(admin, &mut inherited))
+        .transpose();
     let admin = admin.map_err(|error| explain(&file, error))?;
-    let server = Server::start(Arc::new(generation)).map_err(|error| explain(&file, error))?;
+    let server = Server::start_with(Arc::new(generation), inherited)
+        .map_err(|error| explain(&file, error))?;
     for listener in server.listeners() {
         tracing::info!(listener = &*listener.name, address = %listener.address, "listening");
     }
@@ -79,11 +104,24 @@ pub(crate) async fn serve(args: &Run, loaded: Loaded) -> Result<(), Ended> {
     status.set_operate(Box::new(operator));
     let status = Arc::new(status);
     let generations = server.reload().generations().await;
+    let restart = Restart {
+        server: server.reload(),
+        admin: admin.as_ref().map(Admin::socket),
+        has_browser: chrome.is_some(),
+    };
+    let (leave_admin, left) = oneshot::channel();
+    let mut admin_served = None;
     if let Some(admin) = admin {
         tracing::info!(address = %admin.address(), "admin listening");
-        tokio::spawn(admin.serve(status.clone(), generations.clone()));
+        let serve = admin.serve(status.clone(), generations.clone(), is_left(left));
+        admin_served = Some(tokio::spawn(serve));
     }
     let reopening = tokio::spawn(reopen_logs(server.reload())?);
+    if let Some(predecessor) = predecessor {
+        restart.adopt_files().await;
+        predecessor.tell_ready();
+    }
+    service::ready(&format!("serving {} listeners", server.listeners().len()));
     let chrome = chrome.map(Chrome::start);
     let reloads = Reloads {
         runtime: sandbox,
@@ -96,6 +134,11 @@ pub(crate) async fn serve(args: &Run, loaded: Loaded) -> Result<(), Ended> {
         shows_failed_swap: false,
     };
     let end = End {
+        watchdog: tokio::spawn(service::watch(server.pulse())),
+        restart,
+        restarts,
+        leave_admin: Some(leave_admin),
+        admin_served,
         status,
         generations,
         drain,
@@ -110,8 +153,22 @@ pub(crate) async fn serve(args: &Run, loaded: Loaded) -> Result<(), Ended> {
     stopped
 }
 
+async fn is_left(left: oneshot::Receiver<()>) {
+    // Without anybody who could say so, it is served to the end.
+    if left.await.is_err() {
+        std::future::pending().await
+    }
+}
+
 /// What changes when a stop is asked for, before the listeners close.
 struct End {
+    watchdog: JoinHandle<()>,
+    restart: Restart,
+    /// SIGUSR2
+    restarts: Signal,
+    /// Another process answers there.
+    leave_admin: Option<oneshot::Sender<()>>,
+    admin_served: Option<JoinHandle<()>>,
     status: Arc<Status>,
     generations: watch::Receiver<Arc<Generation>>,
     /// An operator asks for a stop.
@@ -119,29 +176,110 @@ struct End {
     reloads: JoinHandle<()>,
 }
 
+impl End {
+    /// Another process has taken over.
+    fn hand_over(&mut self, successor: Successor) {
+        self.watchdog.abort();
+        self.reloads.abort();
+        let process = successor.complete();
+        if let Some(leave) = self.leave_admin.take()
+            && leave.send(()).is_err()
+        {
+            tracing::debug!("there is no admin listener");
+        }
+        tracing::info!(
+            process,
+            "another process serves from now on; what is under way here may end"
+        );
+    }
+}
+
+impl End {
+    /// After a hand-over, those who asked the admin listener are answered, but for who stays to be told of what happens.
+    async fn await_admin(&mut self) {
+        if self.leave_admin.is_none()
+            && let Some(served) = self.admin_served.take()
+            && tokio::time::timeout(FAREWELL, served).await.is_err()
+        {
+            tracing::debug!("somebody still asked the admin listener");
+        }
+    }
+}
+
+/// How long those have who ask the admin listener when another process takes over.
+const FAREWELL: Duration = Duration::from_secs(5);
+
+/// An attempt to have another process take over.
+type Attempt = Pin<Box<dyn Future<Output = Result<Successor, String>>>>;
+
+async fn outcome(attempt: &mut Option<Attempt>) -> Result<Successor, String> {
+    match attempt {
+        Some(attempt) => attempt.await,
+        None => std::future::pending().await,
+    }
+}
+
+fn progress(metrics: Arc<Metrics>) -> Progress {
+    Progress::start(move || {
+        format!(
+            "draining: {} connections are open",
+            metrics.open_connections()
+        )
+    })
+}
+
 /// Waits for a signal, then for the server to drain; a second signal cuts that short.
-async fn until_stopped(server: Server, signals: &mut Signals, end: End) -> Result<(), Ended> {
+async fn until_stopped(server: Server, signals: &mut Signals, mut end: End) -> Result<(), Ended> {
     let stop = server.stop();
     let metrics = server.metrics().clone();
     let mut ended = tokio::task::spawn_blocking(move || server.join());
     let mut asked = false;
     let mut drain = pin!(tokio::time::sleep(Duration::MAX));
     let mut draining = None;
+    let mut attempt: Option<Attempt> = None;
     loop {
         tokio::select! {
-            joined = &mut ended => return joined.map_err(Ended::because)?.map_err(Ended::because),
+            joined = &mut ended => {
+                end.await_admin().await;
+                return joined.map_err(Ended::because)?.map_err(Ended::because);
+            }
             () = drain.as_mut(), if asked && draining.is_none() => {
                 tracing::info!("draining: nothing new is accepted, what is under way may end");
                 let metrics = metrics.clone();
-                draining = Some(Progress::start(move || {
-                    format!("draining: {} connections are open", metrics.open_connections())
-                }));
+                draining = Some(progress(metrics));
                 stop.drain();
             }
+            attempted = outcome(&mut attempt) => {
+                attempt = None;
+                match attempted {
+                    Ok(successor) => {
+                        end.hand_over(successor);
+                        asked = true;
+                        draining = Some(progress(metrics.clone()));
+                        stop.drain();
+                    }
+                    Err(why) => {
+                        tracing::error!(why, "the restart failed, and nothing has changed");
+                        service::status("a restart failed: this process goes on");
+                    }
+                }
+            }
+            _ = end.restarts.recv() => match (asked, &attempt) {
+                (true, _) => tracing::info!("SIGUSR2: not restarted, since this process is about to end"),
+                (false, Some(_)) => tracing::info!("SIGUSR2: a restart is under way already"),
+                (false, None) => {
+                    let limit = end.generations.borrow().config().server.restart_timeout;
+                    tracing::info!(cause = "SIGUSR2", "restarting: another process is started, to take over");
+                    attempt = Some(Box::pin(end.restart.clone().attempt(limit)));
+                }
+            },
             name = signals.next_or(&end.drain) => match asked {
                 false => {
+                    // Whoever was to take over is not wanted any more.
+                    attempt = None;
                     let drain_delay = end.generations.borrow().config().server.drain_delay;
                     tracing::info!(cause = name, ?drain_delay, "stopping: not ready any more");
+                    service::stopping();
                     asked = true;
                     end.status.drain();
                     end.reloads.abort();

@@ -33,7 +33,7 @@ const RESPONSE: &[u8] =
 
 fn exchanges(criterion: &mut Criterion) {
     let server = serve(origin());
-    let proxy = server.listeners()[0].address;
+    let proxy = server.listeners()[0].address.internet().expect("a port");
     for (at, (name, _)) in ROUTES.iter().enumerate() {
         let mut clients: Vec<_> = (0..CONNECTIONS).map(|_| Client::new(proxy, at)).collect();
         criterion.bench_function(name, |bencher| {

@@ -164,7 +164,8 @@ fn first_byte() -> Server {
         .block_on(Generation::build("bench.toml", config, &runtime, BUILTINS));
     let generation = generation.unwrap_or_else(|problems| panic!("{}", problems.render(false)));
     let server = Server::start(Arc::new(generation)).expect("a port is free");
-    let mut client = TcpStream::connect(server.listeners()[0].address).expect("it listens");
+    let proxy = server.listeners()[0].address.internet().expect("a port");
+    let mut client = TcpStream::connect(proxy).expect("it listens");
     let request = b"GET / HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer 0123456789abcdef0123456789abcdef\r\n\r\n";
     client.write_all(request).expect("the proxy reads");
     let mut first = [0];

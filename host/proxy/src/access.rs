@@ -14,14 +14,13 @@ mod file;
 mod syslog;
 
 use std::borrow::Cow;
-use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use http::uri::PathAndQuery;
 use http::{Method, StatusCode};
-use witgate_runtime::{Attributes, End, Exchange, FaultySide, Scheme, Summary};
+use witgate_runtime::{Attributes, ClientAddress, End, Exchange, FaultySide, Scheme, Summary};
 
 use crate::body::Progress;
 use crate::completion::Kept;
@@ -60,7 +59,7 @@ pub(crate) struct Entry {
     pub(crate) request_id: Arc<str>,
     /// Of the trace that the exchange is part of, 32 hex digits, where traces are looked at.
     pub(crate) trace: Option<Arc<str>>,
-    pub(crate) client: IpAddr,
+    pub(crate) client: ClientAddress,
     pub(crate) host: Arc<str>,
     /// The query is not logged: it may hold secrets.
     target: Option<PathAndQuery>,
@@ -121,7 +120,7 @@ impl Entry {
     pub(crate) fn new(
         method: Method,
         listener: Arc<str>,
-        client: IpAddr,
+        client: ClientAddress,
         counts: Arc<RouteCounts>,
         busy: Busy,
     ) -> Self {

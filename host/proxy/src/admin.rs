@@ -20,7 +20,6 @@ mod process;
 
 use std::convert::Infallible;
 use std::fmt;
-use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -33,13 +32,15 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use prometheus_client::collector::Collector;
 use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
-use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 
-use crate::config::Admin as Config;
+use crate::config::{Admin as Config, Bind};
+use crate::connection::Socket;
 use crate::generation::Generation;
+use crate::listener::Acceptor;
 use crate::metrics::Metrics;
 use crate::server::{StartError, explain};
+use crate::sockets::{self, Address, Held, Inherited, InheritedSocket};
 
 use process::Process;
 
@@ -161,8 +162,46 @@ impl Status {
 /// The admin listener, bound.
 #[derive(Debug)]
 pub struct Admin {
-    listener: TcpListener,
-    address: SocketAddr,
+    acceptor: Acceptor,
+    address: Address,
+    held: AdminSocket,
+}
+
+/// The admin listener's socket, held beside the listener. Dropped, it is closed.
+#[derive(Debug, Clone)]
+pub struct AdminSocket {
+    bind: Bind,
+    held: Arc<Held>,
+}
+
+/// What the admin listener is called where listeners have names, in messages and among sockets.
+const NAME: &str = "[admin]";
+
+impl AdminSocket {
+    /// The socket once more, for another process.
+    ///
+    /// # Errors
+    ///
+    /// When no more files can be opened.
+    pub fn copies(&self) -> std::io::Result<Vec<InheritedSocket>> {
+        let copy = |socket| InheritedSocket {
+            socket,
+            bind: self.bind.to_string(),
+            listener: Some(NAME.to_owned()),
+            owns_file: self.held.owns_file(),
+        };
+        Ok(self.held.copies()?.into_iter().map(copy).collect())
+    }
+
+    /// The file of a Unix socket that was taken over is from now on removed by this process, at its end.
+    pub fn adopt_file(&self) {
+        self.held.adopt(&self.bind);
+    }
+
+    /// Another process serves it.
+    pub fn leave(&self) {
+        self.held.leave();
+    }
 }
 
 impl Admin {
@@ -171,36 +210,46 @@ impl Admin {
     /// # Errors
     ///
     /// When the address cannot be had.
-    pub fn bind(config: &Config) -> Result<Self, StartError> {
-        let bound = std::net::TcpListener::bind(config.bind).and_then(|listener| {
-            listener.set_nonblocking(true)?;
-            let address = listener.local_addr()?;
-            Ok((TcpListener::from_std(listener)?, address))
-        });
-        let (listener, address) = bound.map_err(|error| StartError::Bind {
+    pub fn bind(config: &Config, inherited: &mut Inherited) -> Result<Self, StartError> {
+        let bound = sockets::open(NAME, &config.bind, 1, CONNECTIONS, inherited);
+        let opened =
+            bound.and_then(|bound| Ok((single(bound.sockets)?, bound.address, bound.held)));
+        let (acceptor, address, held) = opened.map_err(|error| StartError::Bind {
             name: "admin".into(),
-            address: config.bind,
-            reason: explain(&error),
+            bind: config.bind.clone(),
+            reason: explain(&config.bind, &error),
             location: config.bind_location.clone(),
         })?;
-        Ok(Self { listener, address })
+        let bind = config.bind.clone();
+        Ok(Self {
+            acceptor,
+            address,
+            held: AdminSocket { bind, held },
+        })
     }
 
     /// The address, with the port that the kernel chose if the configuration says 0.
-    pub fn address(&self) -> SocketAddr {
-        self.address
+    pub fn address(&self) -> &Address {
+        &self.address
     }
 
-    /// Serves until dropped. The last of `generations` has the token.
+    /// Its socket, to be handed over.
+    pub fn socket(&self) -> AdminSocket {
+        self.held.clone()
+    }
+
+    /// Serves until `left` or until dropped; then those who ask are served to their end, and nobody else. The last of
+    /// `generations` has the token.
     pub async fn serve(
         self,
         status: Arc<Status>,
         generations: watch::Receiver<Arc<Generation>>,
-    ) -> Infallible {
+        left: impl Future<Output = ()>,
+    ) {
         let shown = Arc::new(Shown {
             status,
             generations,
-            is_loopback: self.address.ip().is_loopback(),
+            is_loopback: self.address.is_local(),
             streams: Arc::new(Semaphore::new(events::STREAMS)),
         });
         let permits = Arc::new(Semaphore::new(CONNECTIONS));
@@ -214,12 +263,17 @@ impl Admin {
         });
         // They end with the listener.
         let mut connections = tokio::task::JoinSet::new();
+        let mut left = std::pin::pin!(left);
         loop {
             let Ok(permit) = permits.clone().acquire_owned().await else {
                 unreachable!("nobody closes the semaphore");
             };
             while connections.try_join_next().is_some() {}
-            match self.listener.accept().await {
+            let accepted = tokio::select! {
+                accepted = self.acceptor.accept() => accepted,
+                () = left.as_mut() => break,
+            };
+            match accepted {
                 Ok((stream, _)) => {
                     let shown = shown.clone();
                     connections.spawn(async move {
@@ -233,6 +287,16 @@ impl Admin {
                 }
             }
         }
+        drop(self);
+        while connections.join_next().await.is_some() {}
+    }
+}
+
+fn single(sockets: Vec<Vec<socket2::Socket>>) -> std::io::Result<Acceptor> {
+    let mut sockets = sockets.into_iter().flatten();
+    match (sockets.next(), sockets.next()) {
+        (Some(socket), None) => Acceptor::new(socket),
+        _ => Err(std::io::Error::other("it takes exactly one socket")),
     }
 }
 
@@ -244,7 +308,7 @@ struct Shown {
     streams: Arc<Semaphore>,
 }
 
-async fn connection(stream: TcpStream, shown: Arc<Shown>) {
+async fn connection(stream: Socket, shown: Arc<Shown>) {
     let stays = AtomicBool::new(false);
     let service = service_fn(|request: Request<Incoming>| {
         let (shown, stays) = (shown.clone(), &stays);

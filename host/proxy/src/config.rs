@@ -46,6 +46,7 @@ mod weak;
 
 mod admin;
 mod authorities;
+mod bind;
 mod component;
 mod compress;
 mod http_grant;
@@ -97,6 +98,7 @@ mod reference;
 mod robustness;
 
 pub use authorities::Authorities;
+pub use bind::{Bind, UnixSocket};
 pub use compress::{Algorithm, Compress, Level, TypePattern};
 pub use content::{Change, Contents, Part};
 pub use document::Document;

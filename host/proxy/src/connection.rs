@@ -17,16 +17,16 @@ pub(crate) mod websocket_key;
 
 use std::cell::Cell;
 use std::future::{Future, poll_fn};
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
+use std::time::Duration;
 
 use http::HeaderValue;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::coop::unconstrained;
-use witgate_runtime::Scheme;
+use witgate_runtime::{PeerAddress, Scheme};
 
 use crate::config::{ListenerLimits, Protocols};
 use crate::listener::WorkerListener;
@@ -45,16 +45,17 @@ pub(crate) use stream::{Stream, Tracked};
 /// Whom a connection is with.
 #[derive(Debug, Clone)]
 pub(crate) struct Peer {
-    pub(crate) address: SocketAddr,
-    /// Its IP address, as it is told to upstreams.
+    pub(crate) address: PeerAddress,
+    /// Its address without the port, as it is told to upstreams.
     pub(crate) forwarded_for: HeaderValue,
     /// What its TLS handshake told.
     pub(crate) tls: Option<Secured>,
 }
 
 impl Peer {
-    pub(crate) fn new(address: SocketAddr) -> Self {
-        let text = address.ip().to_string();
+    pub(crate) fn new(address: impl Into<PeerAddress>) -> Self {
+        let address = address.into();
+        let text = address.client().to_string();
         let forwarded_for = HeaderValue::try_from(text).expect("an address is visible ASCII");
         Self {
             address,
@@ -142,7 +143,7 @@ impl Served {
 /// those of the connection's beginning, as are its protocols and its TLS.
 pub(crate) async fn serve(
     listener: Rc<WorkerListener>,
-    address: SocketAddr,
+    address: PeerAddress,
     socket: Socket,
     permit: OwnedSemaphorePermit,
 ) {
@@ -188,21 +189,31 @@ impl KeepAlive {
 
 /// A connection of hyper's.
 trait Driven: Future<Output = hyper::Result<()>> {
+    /// One that is asked to end before its client has sent anything ends at once, and the request that is on its way is
+    /// lost.
+    const LOSES_FIRST: bool;
+
     /// Takes no further request, and ends when those under way have.
     fn graceful_shutdown(self: Pin<&mut Self>);
 }
 
+/// How long after its beginning a connection may have sent nothing when a stop is asked for. Its client has seen it
+/// accepted, so a request is on its way.
+const FIRST_REQUEST: Duration = Duration::from_secs(4);
+
 /// What ends a connection's wait, but for bytes.
 enum Event {
     Ended(hyper::Result<()>),
+    /// The first bytes have come that were waited for.
+    Begun,
     /// It is to take nothing more.
     Stop,
     Clock,
 }
 
 /// Drives a connection to its end, which `end` or a stop asks for, or which comes when its time is over.
-async fn drive(
-    mut connection: Pin<&mut impl Driven>,
+async fn drive<C: Driven>(
+    mut connection: Pin<&mut C>,
     activity: &Activity,
     limits: &ListenerLimits,
     listener: &WorkerListener,
@@ -215,6 +226,7 @@ async fn drive(
             () = end => {}
         }
     });
+    let mut asked = false;
     let mut stopping = false;
     // A client may stop to read at any time.
     let most = limits.header_timeout.min(limits.idle_timeout);
@@ -226,8 +238,11 @@ async fn drive(
             if let Poll::Ready(ended) = connection.as_mut().poll(cx) {
                 return Poll::Ready(Event::Ended(ended));
             }
+            if asked && !stopping && activity.silent_since_begin().is_none() {
+                return Poll::Ready(Event::Begun);
+            }
             seldom.poll(cx, |cx| {
-                if !stopping && stop.as_mut().poll(cx).is_ready() {
+                if !asked && stop.as_mut().poll(cx).is_ready() {
                     return Poll::Ready(Event::Stop);
                 }
                 // Also when this turn is spent on bytes that came.
@@ -246,14 +261,32 @@ async fn drive(
                 return;
             }
             Event::Stop => {
+                asked = true;
+                let silent = activity.silent_since_begin().filter(|_| C::LOSES_FIRST);
+                match silent.and_then(|silent| FIRST_REQUEST.checked_sub(silent)) {
+                    Some(left) => left,
+                    None => {
+                        stopping = true;
+                        connection.as_mut().graceful_shutdown();
+                        // So long it may take to answer our goodbye, as one of HTTP/2 has to.
+                        limits.header_timeout
+                    }
+                }
+            }
+            Event::Begun => {
                 stopping = true;
                 connection.as_mut().graceful_shutdown();
-                // So long it may take to answer our goodbye, as one of HTTP/2 has to.
+                limits.header_timeout
+            }
+            Event::Clock if asked && !stopping => {
+                stopping = true;
+                connection.as_mut().graceful_shutdown();
                 limits.header_timeout
             }
             Event::Clock => match activity.overdue(limits, stopping) {
                 Overdue::No { look_again } => look_again,
                 Overdue::Idle if !stopping => {
+                    asked = true;
                     stopping = true;
                     connection.as_mut().graceful_shutdown();
                     limits.header_timeout

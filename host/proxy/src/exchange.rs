@@ -47,7 +47,7 @@ pub(crate) async fn serve(
     let mut entry = Box::new(Entry::new(
         request.method().clone(),
         context.name.clone(),
-        peer.address.ip(),
+        peer.address.client(),
         context.worker.unrouted(context.listener),
         busy,
     ));

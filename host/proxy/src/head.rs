@@ -4,12 +4,12 @@ pub(crate) mod trace;
 pub(crate) mod via;
 
 use std::fmt::Write as _;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use http::uri::{Scheme as UriScheme, Uri};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, header, request};
-use witgate_runtime::{Facts, Scheme, is_authority};
+use witgate_runtime::{ClientAddress, Facts, Scheme, is_authority};
 
 use crate::config::Server;
 use crate::connection::Peer;
@@ -44,7 +44,7 @@ fn is_hop_by_hop(name: &HeaderName) -> bool {
 /// What the head said that the rest of the exchange needs, beside the edited head itself.
 #[derive(Debug)]
 pub(crate) struct Received {
-    pub(crate) client: IpAddr,
+    pub(crate) client: ClientAddress,
     pub(crate) scheme: Scheme,
     /// Host and optional port; empty in HTTP/1.0 without `Host`.
     pub(crate) authority: Arc<str>,
@@ -70,7 +70,7 @@ pub(crate) fn receive(
             "CONNECT: this is no forward proxy",
         ));
     }
-    let trusted = is_trusted(server, &peer.address.ip());
+    let trusted = server.trusts(peer.address.client());
     let sent_authority = authority(parts)?;
     let (path_with_query, has_other_readings) = normalise_target(parts)?;
     let mut upgrade = None;
@@ -257,22 +257,17 @@ pub(crate) fn remove_hop_by_hop(headers: &mut HeaderMap) {
     }
 }
 
-fn is_trusted(server: &Server, address: &IpAddr) -> bool {
-    let mut nets = server.trusted_proxies.iter();
-    nets.any(|net| net.contains(address))
-}
-
 /// Who asked a trusted proxy. Only what that proxy itself added counts, since what stands before it anybody can have
 /// written; where that is a trusted proxy too, what it added counts, and so on.
-fn client(headers: &HeaderMap, peer: &Peer, server: &Server) -> IpAddr {
+fn client(headers: &HeaderMap, peer: &Peer, server: &Server) -> ClientAddress {
     let hops: Vec<&str> = tokens(headers, &X_FORWARDED_FOR).collect();
-    let mut client = peer.address.ip();
+    let mut client = peer.address.client();
     for hop in hops.iter().rev() {
-        match address(hop) {
+        match ClientAddress::parse(hop) {
             Some(address) => client = address,
             None => break,
         }
-        if !is_trusted(server, &client) {
+        if !server.trusts(client) {
             break;
         }
     }
@@ -281,9 +276,11 @@ fn client(headers: &HeaderMap, peer: &Peer, server: &Server) -> IpAddr {
 
 /// `Forwarded` (RFC 7239): what the peer asked for, behind what a trusted one says of those before it.
 fn note_forwarded(headers: &mut HeaderMap, peer: &Peer, trusted: bool) {
-    let mut hop = match peer.address.ip() {
-        IpAddr::V4(address) => format!("for={address}"),
-        IpAddr::V6(address) => format!("for=\"[{address}]\""),
+    let mut hop = match peer.address.client() {
+        ClientAddress::Ip(IpAddr::V4(address)) => format!("for={address}"),
+        ClientAddress::Ip(IpAddr::V6(address)) => format!("for=\"[{address}]\""),
+        // RFC 7239 §6.2
+        ClientAddress::Unix => "for=unknown".to_owned(),
     };
     let host = headers
         .get(header::HOST)
@@ -311,7 +308,7 @@ fn forwarded(
     peer: &Peer,
     trusting: Option<&Server>,
     sent_authority: Arc<str>,
-) -> Result<(IpAddr, Scheme, Arc<str>), Failure> {
+) -> Result<(ClientAddress, Scheme, Arc<str>), Failure> {
     let Some(server) = trusting else {
         headers.remove(header::FORWARDED);
         headers.insert(X_FORWARDED_FOR, peer.forwarded_for.clone());
@@ -320,7 +317,7 @@ fn forwarded(
             Some(host) => drop(headers.insert(X_FORWARDED_HOST, host)),
             None => drop(headers.remove(X_FORWARDED_HOST)),
         }
-        return Ok((peer.address.ip(), peer.scheme(), sent_authority));
+        return Ok((peer.address.client(), peer.scheme(), sent_authority));
     };
     let client = client(headers, peer, server);
     let told = tokens(headers, &X_FORWARDED_PROTO).last();
@@ -339,7 +336,7 @@ fn forwarded(
         chain.push_str(hop);
         chain.push_str(", ");
     }
-    write!(chain, "{}", peer.address.ip()).expect("a String takes everything");
+    write!(chain, "{}", peer.address.client()).expect("a String takes everything");
     set(headers, X_FORWARDED_FOR, &chain);
     headers.insert(X_FORWARDED_PROTO, scheme_value(scheme));
     match authority.is_empty() {
@@ -354,12 +351,6 @@ fn scheme_value(scheme: Scheme) -> HeaderValue {
         Scheme::Http => "http",
         Scheme::Https => "https",
     })
-}
-
-/// Some proxies add the port.
-fn address(text: &str) -> Option<IpAddr> {
-    let with_port = || Some(text.parse::<SocketAddr>().ok()?.ip());
-    text.parse().ok().or_else(with_port)
 }
 
 fn set(headers: &mut HeaderMap, name: HeaderName, value: &str) {
@@ -388,7 +379,7 @@ mod tests {
     }
 
     fn receive_from(parts: &mut request::Parts, trusted: bool) -> Result<Received, Failure> {
-        let peer = Peer::new("192.0.2.7:1".parse().expect("an address"));
+        let peer = Peer::new(std::net::SocketAddr::from(([192, 0, 2, 7], 1)));
         let net = || "192.0.2.0/24".parse().expect("a net");
         let server = Server {
             trusted_proxies: trusted.then(net).into_iter().collect(),

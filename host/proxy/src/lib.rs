@@ -25,6 +25,8 @@ mod server;
 mod worker;
 
 mod listener;
+mod pulse;
+mod sockets;
 
 mod connection;
 mod framing;
@@ -91,9 +93,11 @@ mod admin;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
 
-pub use admin::{Admin, Answer, Check, Operate, ReloadReport, Status};
+pub use admin::{Admin, AdminSocket, Answer, Check, Operate, ReloadReport, Status};
 pub use generation::{Builtins, Generation};
 pub use imports::{Import, Need, PluginReport, Standing, need};
 pub use metrics::Metrics;
-pub use reload::{Reload, Reloaded};
+pub use pulse::Pulse;
+pub use reload::{HandOver, Reload, Reloaded};
 pub use server::{BoundListener, Server, StartError, Stop};
+pub use sockets::{Address, Inherited, InheritedSocket};

@@ -1,23 +1,19 @@
-//! Listening sockets: bound before anything is served, one per worker, so that the kernel spreads connections.
+//! A listener on a worker: accepts connections, and says what they are served with.
 
 use std::cell::RefCell;
 use std::io;
-use std::net::{SocketAddr, TcpListener};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
+use socket2::{SockRef, Socket, TcpKeepalive};
 use tokio::net::TcpStream;
 use tokio::sync::{Semaphore, watch};
+use witgate_runtime::PeerAddress;
 
-use crate::config::Listener;
 use crate::connection::{self, Context};
 use crate::refusal::Reason;
 use crate::worker::{StopRequested, Worker};
-
-/// Connections that wait in the kernel to be accepted, for each worker; the kernel caps it (`somaxconn`).
-const BACKLOG: i32 = 4096;
 
 /// How long accepting pauses after an error such as having no file descriptors left (EMFILE).
 const PAUSE: Duration = Duration::from_millis(100);
@@ -32,70 +28,6 @@ const KEEPALIVE: TcpKeepalive = TcpKeepalive::new()
 /// How long sent bytes may stay unacknowledged before the connection counts as broken.
 const UNACKNOWLEDGED: Duration = Duration::from_secs(30);
 
-/// A listener's sockets, one for each worker, and how many connections it may still take.
-#[derive(Debug)]
-pub(crate) struct Bound {
-    pub(crate) address: SocketAddr,
-    pub(crate) sockets: Vec<TcpListener>,
-    pub(crate) permits: Arc<Semaphore>,
-}
-
-impl Bound {
-    /// What the next worker accepts with.
-    pub(crate) fn take(&mut self) -> (TcpListener, Arc<Semaphore>) {
-        let socket = self
-            .sockets
-            .pop()
-            .expect("a socket was bound for each worker");
-        (socket, self.permits.clone())
-    }
-}
-
-/// Binds a listener for so many workers.
-pub(crate) fn bind(listener: &Listener, workers: usize) -> io::Result<Bound> {
-    let shared = workers > 1;
-    if shared && listener.bind.port() != 0 {
-        // Sockets that share a port would share it with another process of the same user as well, and silently: a
-        // socket that shares with nobody finds out first whether the port is free.
-        drop(socket(listener.bind, false)?);
-    }
-    let first = TcpListener::from(socket(listener.bind, shared)?);
-    let address = first.local_addr()?;
-    let mut sockets = vec![first];
-    while sockets.len() < workers {
-        sockets.push(socket(address, shared)?.into());
-    }
-    for socket in &sockets {
-        SockRef::from(socket).listen(BACKLOG)?;
-    }
-    let permits = Arc::new(Semaphore::new(listener.limits.connections));
-    Ok(Bound {
-        address,
-        sockets,
-        permits,
-    })
-}
-
-fn socket(address: SocketAddr, shared: bool) -> io::Result<Socket> {
-    let socket = Socket::new(
-        Domain::for_address(address),
-        Type::STREAM,
-        Some(Protocol::TCP),
-    )?;
-    // A restart may bind while old connections are still in TIME_WAIT.
-    socket.set_reuse_address(true)?;
-    if shared {
-        socket.set_reuse_port(true)?;
-    }
-    if address.is_ipv6() {
-        // `[::]` means IPv6; who wants both families names both.
-        socket.set_only_v6(true)?;
-    }
-    socket.set_nonblocking(true)?;
-    socket.bind(&address.into())?;
-    Ok(socket)
-}
-
 /// A listener on this worker, and what its connections are served with now.
 #[derive(Debug)]
 pub(crate) struct WorkerListener {
@@ -109,16 +41,18 @@ impl WorkerListener {
     pub(crate) fn open(
         worker: &Rc<Worker>,
         index: usize,
-        socket: TcpListener,
-        permits: Arc<Semaphore>,
+        sockets: Vec<Socket>,
+        permits: &Arc<Semaphore>,
     ) -> Rc<Self> {
         let listener = Rc::new(Self {
             context: RefCell::new(Rc::new(Context::new(worker.clone(), index))),
             closed: watch::Sender::new(false),
         });
-        worker
-            .tasks
-            .spawn(accept(listener.clone(), socket, permits));
+        for socket in sockets {
+            worker
+                .tasks
+                .spawn(accept(listener.clone(), socket, permits.clone()));
+        }
         listener
     }
 
@@ -170,26 +104,22 @@ pub(crate) fn tune(stream: &TcpStream) -> io::Result<()> {
     socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED))
 }
 
-/// Accepts until a stop is asked for. An error pauses the listener and never ends it.
-pub(crate) async fn accept(
-    listener: Rc<WorkerListener>,
-    socket: TcpListener,
-    permits: Arc<Semaphore>,
-) {
+/// Accepts from one socket until a stop is asked for. An error pauses the listener and never ends it.
+async fn accept(listener: Rc<WorkerListener>, socket: Socket, permits: Arc<Semaphore>) {
     let name = listener.context().name.clone();
     let mut stop = listener.end_requested();
-    let socket = match tokio::net::TcpListener::from_std(socket) {
-        Ok(socket) => socket,
+    let acceptor = match Acceptor::new(socket) {
+        Ok(acceptor) => acceptor,
         Err(error) => {
             return tracing::error!(listener = &*name, %error, "the listener cannot be used");
         }
     };
     loop {
         let accepted = tokio::select! {
-            accepted = next(&listener, &socket, &permits) => accepted,
+            accepted = acceptor.accept() => accepted,
             () = stop.requested() => return,
         };
-        let (stream, address, permit) = match accepted {
+        let (socket, address) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
                 tracing::warn!(listener = &*name, %error, "a connection could not be accepted; the listener pauses");
@@ -197,37 +127,56 @@ pub(crate) async fn accept(
                 continue;
             }
         };
-        if let Err(error) = tune(&stream) {
+        // One that may not be served yet waits: one here, the others in the kernel. Also during a stop, since nobody
+        // else can serve it any more.
+        let permit = match permits.clone().try_acquire_owned() {
+            Ok(permit) => permit,
+            Err(_) => {
+                let refusals = listener.context().refusals.clone();
+                refusals.count(Reason::TooManyConnections);
+                let Ok(permit) = permits.clone().acquire_owned().await else {
+                    return tracing::debug!(listener = &*name, "the listener is gone");
+                };
+                permit
+            }
+        };
+        if let connection::Socket::Tcp(stream) = &socket
+            && let Err(error) = tune(stream)
+        {
             tracing::debug!(listener = &*name, client = %address, %error, "the client was gone before it was served");
             continue;
         }
-        let connection = connection::serve(
-            listener.clone(),
-            address,
-            connection::Socket::Tcp(stream),
-            permit,
-        );
+        let connection = connection::serve(listener.clone(), address, socket, permit);
         listener.context().worker.tasks.spawn(connection);
     }
 }
 
-/// A connection that may not be served yet waits: one here, the others in the kernel.
-async fn next(
-    listener: &WorkerListener,
-    socket: &tokio::net::TcpListener,
-    permits: &Arc<Semaphore>,
-) -> io::Result<(TcpStream, SocketAddr, tokio::sync::OwnedSemaphorePermit)> {
-    let (stream, address) = socket.accept().await?;
-    let permit = match permits.clone().try_acquire_owned() {
-        Ok(permit) => permit,
-        Err(_) => {
-            listener
-                .context()
-                .refusals
-                .count(Reason::TooManyConnections);
-            let permit = permits.clone().acquire_owned().await;
-            permit.map_err(io::Error::other)?
+/// A listening socket of whichever family.
+#[derive(Debug)]
+pub(crate) enum Acceptor {
+    Tcp(tokio::net::TcpListener),
+    Unix(tokio::net::UnixListener),
+}
+
+impl Acceptor {
+    /// Needs a tokio runtime.
+    pub(crate) fn new(socket: Socket) -> io::Result<Self> {
+        Ok(match socket.local_addr()?.is_unix() {
+            true => Self::Unix(tokio::net::UnixListener::from_std(socket.into())?),
+            false => Self::Tcp(tokio::net::TcpListener::from_std(socket.into())?),
+        })
+    }
+
+    pub(crate) async fn accept(&self) -> io::Result<(connection::Socket, PeerAddress)> {
+        match self {
+            Self::Tcp(listener) => {
+                let (stream, address) = listener.accept().await?;
+                Ok((connection::Socket::Tcp(stream), address.into()))
+            }
+            Self::Unix(listener) => {
+                let (stream, _) = listener.accept().await?;
+                Ok((connection::Socket::Unix(stream), PeerAddress::Unix))
+            }
         }
-    };
-    Ok((stream, address, permit))
+    }
 }

@@ -11,7 +11,6 @@ mod exposition;
 mod figures;
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -29,6 +28,7 @@ use crate::access::LineCounts;
 use crate::connection::Connections;
 use crate::recent::Looks;
 use crate::refusal::Refusals;
+use crate::sockets::Address;
 use crate::telemetry::SpanCounts;
 use crate::tls::acme::Managed;
 use crate::upstream::Shared;
@@ -52,7 +52,7 @@ pub struct Metrics {
 pub(crate) struct Served {
     pub(crate) name: Arc<str>,
     /// With the port that the kernel chose.
-    pub(crate) address: SocketAddr,
+    pub(crate) address: Address,
     /// The connections that it may still take, of how many.
     pub(crate) permits: Arc<Semaphore>,
     pub(crate) most: usize,

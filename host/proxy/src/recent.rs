@@ -6,7 +6,6 @@
 use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
-use std::net::IpAddr;
 use std::rc::{Rc, Weak};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,7 +13,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use http::{Method, StatusCode};
 use tokio::sync::{mpsc, oneshot};
-use witgate_runtime::{Attributes, Step};
+use witgate_runtime::{Attributes, ClientAddress, Step};
 
 /// Exchanges that a worker keeps, and how many while somebody looks.
 const KEPT: usize = 64;
@@ -43,7 +42,7 @@ pub(crate) struct Past {
     pub(crate) request_id: Arc<str>,
     pub(crate) listener: Arc<str>,
     pub(crate) route: Arc<str>,
-    pub(crate) client: IpAddr,
+    pub(crate) client: ClientAddress,
     pub(crate) method: Method,
     pub(crate) host: Arc<str>,
     /// Cut when it is long; without the query, which may hold secrets.

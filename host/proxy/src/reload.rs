@@ -1,17 +1,16 @@
 //! Another generation for a running server: all workers take it, or none.
 
-use std::io::ErrorKind;
-use std::net::SocketAddr;
+use std::io::{self, ErrorKind};
 use std::sync::{Arc, Weak};
 
 use tokio::sync::mpsc::UnboundedSender;
-use tokio::sync::{Mutex, Semaphore, oneshot, watch};
+use tokio::sync::{Mutex, OwnedMutexGuard, Semaphore, oneshot, watch};
 
-use crate::config::{Change, Listener, Part};
+use crate::config::{Bind, Change, Listener, Part};
 use crate::generation::Generation;
-use crate::listener::{self, Bound};
 use crate::metrics::{Metrics, Served};
-use crate::server::{BoundListener, StartError, explain, open_logs};
+use crate::server::{BoundListener, Open, StartError, explain, open_logs};
+use crate::sockets::{self, Address, Bound, Held, Inherited, InheritedSocket};
 use crate::tls::acme::{Keeper, Managed};
 use crate::worker::{Listening, Next};
 
@@ -28,6 +27,10 @@ struct Running {
     /// Those before it, some of whose exchanges may not have ended.
     older: Vec<Weak<Generation>>,
     listeners: Vec<RunningListener>,
+    /// The sockets of `listeners`.
+    open: Open,
+    /// What no listener has taken.
+    inherited: Inherited,
     workers: Vec<UnboundedSender<Next>>,
     metrics: Arc<Metrics>,
     keeper: Keeper,
@@ -38,8 +41,9 @@ struct Running {
 pub(crate) struct RunningListener {
     name: Arc<str>,
     /// As configured, perhaps with port 0.
-    bind: SocketAddr,
-    address: SocketAddr,
+    bind: Bind,
+    address: Address,
+    held: Arc<Held>,
     permits: Arc<Semaphore>,
     /// How many permits there are in all.
     connections: usize,
@@ -70,9 +74,12 @@ impl Reload {
     pub(crate) fn new(
         generation: Arc<Generation>,
         listeners: Vec<RunningListener>,
+        open: Open,
+        inherited: Inherited,
         workers: Vec<UnboundedSender<Next>>,
         metrics: Arc<Metrics>,
     ) -> Self {
+        open.set(listeners.iter().map(|one| one.held.clone()).collect());
         let upstreams = generation.upstreams.values().cloned();
         metrics.now_serves(listeners.iter().map(RunningListener::served), upstreams);
         metrics.shows(generation.custom_metrics.clone());
@@ -83,6 +90,8 @@ impl Reload {
             number: 1,
             older: Vec::new(),
             listeners,
+            open,
+            inherited,
             workers,
             metrics,
             keeper,
@@ -128,6 +137,19 @@ impl Reload {
         }
     }
 
+    /// Begins to hand the listening sockets to another process. Reloads wait until that has come to its end.
+    pub async fn hand_over(&self) -> HandOver {
+        HandOver(self.0.clone().lock_owned().await)
+    }
+
+    /// The files of Unix sockets that were taken over are from now on removed by this process, at its end: the one before
+    /// it is about to go.
+    pub async fn adopt_files(&self) {
+        for listener in &self.0.lock().await.listeners {
+            listener.held.adopt(&listener.bind);
+        }
+    }
+
     /// Writes down what the stores and the logs of the running generation have not. Blocks.
     pub(crate) fn flush(&self) {
         let generation = self.0.blocking_lock().generation.borrow().clone();
@@ -141,22 +163,66 @@ impl Reload {
     }
 }
 
+/// A hand-over of all listening sockets to another process, under way. Dropped, this process keeps them.
+#[derive(Debug)]
+pub struct HandOver(OwnedMutexGuard<Running>);
+
+impl HandOver {
+    /// Each of the sockets once more.
+    ///
+    /// # Errors
+    ///
+    /// When no more files can be opened.
+    pub fn sockets(&self) -> io::Result<Vec<InheritedSocket>> {
+        let mut copies = self.0.inherited.copies()?;
+        for listener in &self.0.listeners {
+            for socket in listener.held.copies()? {
+                copies.push(InheritedSocket {
+                    socket,
+                    bind: listener.bind.to_string(),
+                    listener: Some(listener.name.to_string()),
+                    owns_file: listener.held.owns_file(),
+                });
+            }
+        }
+        Ok(copies)
+    }
+
+    /// The other process serves: files of sockets are left to it. The server is to be stopped next.
+    pub fn complete(self) {
+        for listener in &self.0.listeners {
+            listener.held.leave();
+        }
+    }
+}
+
 impl Running {
     /// Finds the sockets of running listeners and binds the others.
-    fn sources(&self, generation: &Generation) -> Result<Vec<Source>, StartError> {
+    fn sources(&mut self, generation: &Generation) -> Result<Vec<Source>, StartError> {
+        let mut inherited = std::mem::take(&mut self.inherited);
+        let sources = self.sources_among(generation, &mut inherited);
+        self.inherited = inherited;
+        sources
+    }
+
+    fn sources_among(
+        &self,
+        generation: &Generation,
+        inherited: &mut Inherited,
+    ) -> Result<Vec<Source>, StartError> {
         let wanted = &generation.config.listeners;
         let kept = |listener: &Listener| {
             let same = |running: &RunningListener| running.is_for(listener);
             self.listeners.iter().position(same)
         };
-        let source = |listener: &Listener| {
+        let mut source = |listener: &Listener| {
             match kept(listener) {
             Some(at) => Ok(Source::Running(at)),
-            None => listener::bind(listener, self.workers.len())
+            None => sockets::bind(listener, self.workers.len(), inherited)
                 .map(Source::Bound)
                 .map_err(|error| {
                     let ends = self.listeners.iter().find(|running| {
-                        running.address.port() == listener.bind.port()
+                        running.has_port_of(&listener.bind)
                             && !wanted.iter().any(|wanted| running.is_for(wanted))
                     });
                     let reason = match ends {
@@ -164,20 +230,20 @@ impl Running {
                             "{error}; `{}` still has the port on {}: restart, or remove that with one reload and add this with another",
                             ends.name, ends.address
                         ),
-                        _ => explain(&error),
+                        _ => explain(&listener.bind, &error),
                     };
                     StartError::not_bound(listener, reason)
                 }),
         }
         };
-        wanted.iter().map(source).collect()
+        wanted.iter().map(&mut source).collect()
     }
 
     fn listeners_after(&self, generation: &Generation, sources: &[Source]) -> Vec<RunningListener> {
         let after = |(listener, source): (&Listener, &Source)| match source {
             Source::Running(at) => RunningListener {
                 name: listener.name.clone(),
-                bind: listener.bind,
+                bind: listener.bind.clone(),
                 connections: listener.limits.connections,
                 ..self.listeners[*at].clone()
             },
@@ -244,6 +310,9 @@ impl Running {
             let mut running = self.listeners.iter();
             if let Some(was) = running.find(|running| running.is_same(listener)) {
                 limit(&listener.permits, was.connections, listener.connections);
+                if was.bind != listener.bind {
+                    listener.held.set_mode(&listener.bind);
+                }
             }
         }
         let upstreams = generation.upstreams.values().cloned();
@@ -258,6 +327,8 @@ impl Running {
         self.older.push(Arc::downgrade(&old));
         drop(old);
         self.older.retain(|older| older.strong_count() > 0);
+        let held = listeners.iter().map(|one| one.held.clone());
+        self.open.set(held.collect());
         self.listeners = listeners;
         self.number += 1;
         Reloaded {
@@ -286,8 +357,9 @@ impl RunningListener {
     pub(crate) fn new(listener: &Listener, bound: &Bound) -> Self {
         Self {
             name: listener.name.clone(),
-            bind: listener.bind,
-            address: bound.address,
+            bind: listener.bind.clone(),
+            address: bound.address.clone(),
+            held: bound.held.clone(),
             permits: bound.permits.clone(),
             connections: listener.limits.connections,
         }
@@ -295,14 +367,23 @@ impl RunningListener {
 
     /// Whether it has the sockets that this listener wants. Port 0 is no address to go by, so there the name decides.
     fn is_for(&self, listener: &Listener) -> bool {
-        self.bind == listener.bind && (self.bind.port() != 0 || self.name == listener.name)
+        self.bind.is_same_place(&listener.bind)
+            || (self.bind == listener.bind && self.name == listener.name)
+    }
+
+    fn has_port_of(&self, bind: &Bind) -> bool {
+        let port = |address: Option<std::net::SocketAddr>| address.map(|address| address.port());
+        match bind {
+            Bind::Internet(wanted) => port(self.address.internet()) == port(Some(*wanted)),
+            Bind::Unix(_) | Bind::Systemd(_) => false,
+        }
     }
 
     /// What is shown of it.
     fn served(&self) -> Served {
         Served {
             name: self.name.clone(),
-            address: self.address,
+            address: self.address.clone(),
             permits: self.permits.clone(),
             most: self.connections,
         }
@@ -316,7 +397,7 @@ impl RunningListener {
     fn bound(&self) -> BoundListener {
         BoundListener {
             name: self.name.clone(),
-            address: self.address,
+            address: self.address.clone(),
         }
     }
 }

@@ -1,19 +1,20 @@
 //! The running proxy: workers, and how they are started and stopped.
 
-use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::mpsc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
+use socket2::Socket;
 use tokio::sync::mpsc::unbounded_channel;
 use tokio::sync::watch;
 
-use crate::config::Location;
+use crate::config::{Bind, Listener, Location};
 use crate::generation::Generation;
 use crate::keyvalue::Unopened;
-use crate::listener::{self, Bound};
 use crate::metrics::Metrics;
+use crate::pulse::Pulse;
 use crate::reload::{Reload, RunningListener};
+use crate::sockets::{self, Address, Bound, Held, Inherited};
 use crate::worker::{self, Phase, Start};
 
 /// A running proxy. Dropped, it cuts everything off.
@@ -24,6 +25,7 @@ pub struct Server {
     stop: Stop,
     metrics: Arc<Metrics>,
     reload: Reload,
+    pulse: Pulse,
 }
 
 /// A listener that accepts.
@@ -32,7 +34,7 @@ pub struct BoundListener {
     /// Its name in the configuration.
     pub name: Arc<str>,
     /// The address, with the port that the kernel chose if the configuration says 0.
-    pub address: SocketAddr,
+    pub address: Address,
 }
 
 /// Why the proxy could not be started, or could not take another generation. Nothing has changed: what was not
@@ -40,12 +42,12 @@ pub struct BoundListener {
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// A listener's address cannot be had.
-    #[error("listener `{name}` cannot be bound to {address}: {reason}")]
+    #[error("listener `{name}` cannot be bound to {bind}: {reason}")]
     Bind {
         /// The listener.
         name: Arc<str>,
         /// Its `bind`.
-        address: SocketAddr,
+        bind: Bind,
         /// What the system says, and what to do.
         reason: String,
         /// Where `bind` stands in the configuration.
@@ -76,7 +78,25 @@ pub enum StartError {
 
 /// Stops a server, from anywhere.
 #[derive(Debug, Clone)]
-pub struct Stop(Arc<watch::Sender<Phase>>);
+pub struct Stop {
+    phase: Arc<watch::Sender<Phase>>,
+    open: Open,
+}
+
+/// The sockets of all listeners that there are.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Open(Arc<Mutex<Vec<Arc<Held>>>>);
+
+impl Open {
+    pub(crate) fn set(&self, held: Vec<Arc<Held>>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = held;
+    }
+
+    fn close(&self) {
+        let held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        held.iter().for_each(|held| held.close());
+    }
+}
 
 impl Stop {
     /// Accepts nothing more and lets what is under way end, for at most `server.shutdown-grace`.
@@ -90,13 +110,14 @@ impl Stop {
     }
 
     fn reach(&self, phase: Phase) {
-        self.0.send_if_modified(|now| {
+        self.phase.send_if_modified(|now| {
             let further = *now < phase;
             if further {
                 *now = phase;
             }
             further
         });
+        self.open.close();
     }
 }
 
@@ -107,6 +128,19 @@ impl Server {
     ///
     /// When a store cannot be opened, an address cannot be bound or a worker cannot be started.
     pub fn start(generation: Arc<Generation>) -> Result<Self, StartError> {
+        Self::start_with(generation, Inherited::default())
+    }
+
+    /// As [`start`](Self::start), with listening sockets that are open already. Those that no listener has now wait for
+    /// a reload.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn start_with(
+        generation: Arc<Generation>,
+        mut inherited: Inherited,
+    ) -> Result<Self, StartError> {
         generation.stores.open().map_err(StartError::not_opened)?;
         let metrics = Arc::new(Metrics::default());
         open_logs(&generation, &metrics)?;
@@ -115,37 +149,50 @@ impl Server {
         let mut bound = config
             .listeners
             .iter()
-            .map(|l| bind(l, workers))
+            .map(|l| bind(l, workers, &mut inherited))
             .collect::<Result<Vec<_>, _>>()?;
+        inherited.keep_systemds();
         let named = config.listeners.iter().zip(&bound);
         let listeners: Vec<_> = named
             .map(|(l, bound)| BoundListener {
                 name: l.name.clone(),
-                address: bound.address,
+                address: bound.address.clone(),
             })
             .collect();
-        let stop = Stop(Arc::new(watch::Sender::new(Phase::Serve)));
+        let stop = Stop {
+            phase: Arc::new(watch::Sender::new(Phase::Serve)),
+            open: Open::default(),
+        };
         let (following, next): (Vec<_>, Vec<_>) = (0..workers).map(|_| unbounded_channel()).unzip();
         let running = std::iter::zip(&config.listeners, &bound)
             .map(|(listener, bound)| RunningListener::new(listener, bound))
             .collect();
-        let reload = Reload::new(generation.clone(), running, following, metrics.clone());
+        let reload = Reload::new(
+            generation.clone(),
+            running,
+            stop.open.clone(),
+            inherited,
+            following,
+            metrics.clone(),
+        );
         let mut server = Self {
             listeners,
             workers: Vec::with_capacity(workers),
             stop,
             metrics,
             reload,
+            pulse: Pulse::new(workers),
         };
         let (ready, readiness) = mpsc::channel();
         for (number, next) in next.into_iter().enumerate() {
             let start = Start {
                 generation: generation.clone(),
                 sockets: sockets(&mut bound),
-                phase: server.stop.0.subscribe(),
+                phase: server.stop.phase.subscribe(),
                 metrics: server.metrics.clone(),
                 next,
                 watches_health: number == 0,
+                pulse: server.pulse.answers(number),
             };
             server.workers.push(spawn(number, start, ready.clone())?);
         }
@@ -172,6 +219,11 @@ impl Server {
     /// A handle that has this server serve another generation.
     pub fn reload(&self) -> Reload {
         self.reload.clone()
+    }
+
+    /// Asks the workers whether they live.
+    pub fn pulse(&self) -> Pulse {
+        self.pulse.clone()
     }
 
     /// A handle that stops this server.
@@ -234,9 +286,13 @@ pub(crate) fn open_logs(generation: &Generation, metrics: &Metrics) -> Result<()
         })
 }
 
-fn bind(listener: &crate::config::Listener, workers: usize) -> Result<Bound, StartError> {
-    listener::bind(listener, workers)
-        .map_err(|error| StartError::not_bound(listener, explain(&error)))
+fn bind(
+    listener: &Listener,
+    workers: usize,
+    inherited: &mut Inherited,
+) -> Result<Bound, StartError> {
+    sockets::bind(listener, workers, inherited)
+        .map_err(|error| StartError::not_bound(listener, explain(&listener.bind, &error)))
 }
 
 impl StartError {
@@ -248,10 +304,10 @@ impl StartError {
         }
     }
 
-    pub(crate) fn not_bound(listener: &crate::config::Listener, reason: String) -> Self {
+    pub(crate) fn not_bound(listener: &Listener, reason: String) -> Self {
         Self::Bind {
             name: listener.name.clone(),
-            address: listener.bind,
+            bind: listener.bind.clone(),
             reason,
             location: listener.bind_location.clone(),
         }
@@ -259,8 +315,14 @@ impl StartError {
 }
 
 /// Why an address cannot be bound, and what to do about it.
-pub(crate) fn explain(error: &std::io::Error) -> String {
+pub(crate) fn explain(bind: &Bind, error: &std::io::Error) -> String {
     let remedy = match error.kind() {
+        std::io::ErrorKind::NotFound if matches!(bind, Bind::Unix(_)) => {
+            "; its directory has to be there (`RuntimeDirectory=` in a unit makes one)"
+        }
+        std::io::ErrorKind::PermissionDenied if matches!(bind, Bind::Unix(_)) => {
+            "; the process has to be allowed to write to its directory, and be in the `group`"
+        }
         std::io::ErrorKind::AddrInUse => {
             "; another process has it (`ss -ltnp` says which): stop that, or choose another port"
         }
@@ -273,6 +335,6 @@ pub(crate) fn explain(error: &std::io::Error) -> String {
     format!("{error}{remedy}")
 }
 
-fn sockets(bound: &mut [Bound]) -> Vec<(std::net::TcpListener, Arc<tokio::sync::Semaphore>)> {
+fn sockets(bound: &mut [Bound]) -> Vec<(Vec<Socket>, Arc<tokio::sync::Semaphore>)> {
     bound.iter_mut().map(Bound::take).collect()
 }

@@ -13,7 +13,6 @@ mod spans;
 
 use std::cell::{Cell, RefCell};
 use std::io;
-use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
@@ -22,7 +21,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
 use tokio::sync::mpsc;
-use witgate_runtime::{Scheme, Step};
+use witgate_runtime::{ClientAddress, Scheme, Step};
 
 use crate::access;
 use crate::config;
@@ -257,7 +256,7 @@ pub(crate) struct Ended {
     pub(crate) request_id: Arc<str>,
     pub(crate) listener: Arc<str>,
     pub(crate) route: Arc<str>,
-    pub(crate) client: IpAddr,
+    pub(crate) client: ClientAddress,
     pub(crate) method: Method,
     pub(crate) host: Arc<str>,
     pub(crate) path: Box<str>,

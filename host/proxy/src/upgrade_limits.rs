@@ -2,11 +2,11 @@
 //! does not limit them.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use http::StatusCode;
+use witgate_runtime::ClientAddress;
 
 use crate::config::RouteLimits;
 use crate::failure::Failure;
@@ -17,14 +17,14 @@ pub(crate) struct UpgradeLimits {
     limits: RouteLimits,
     open: AtomicUsize,
     /// Of each client that has any; unused without `upgrades-per-client`.
-    by_client: Mutex<HashMap<IpAddr, usize>>,
+    by_client: Mutex<HashMap<ClientAddress, usize>>,
 }
 
 /// One upgraded connection, or one that is being upgraded. Dropped, it counts no more.
 #[derive(Debug)]
 pub(crate) struct Permit {
     of: Arc<UpgradeLimits>,
-    client: IpAddr,
+    client: ClientAddress,
 }
 
 impl UpgradeLimits {
@@ -41,7 +41,7 @@ impl UpgradeLimits {
     /// # Errors
     ///
     /// 429 when the client has as many as one may have, 503 when all together have.
-    pub(crate) fn admit(self: &Arc<Self>, client: IpAddr) -> Result<Permit, Failure> {
+    pub(crate) fn admit(self: &Arc<Self>, client: ClientAddress) -> Result<Permit, Failure> {
         // A client that has IPv4 is the same one when it comes to an IPv6 socket.
         let client = client.to_canonical();
         let per_client = self.limits.upgrades_per_client;
@@ -77,7 +77,7 @@ impl UpgradeLimits {
         })
     }
 
-    fn by_client(&self) -> MutexGuard<'_, HashMap<IpAddr, usize>> {
+    fn by_client(&self) -> MutexGuard<'_, HashMap<ClientAddress, usize>> {
         // Counts are whole even when a thread panicked between two changes.
         self.by_client
             .lock()
@@ -111,8 +111,8 @@ mod tests {
         }))
     }
 
-    fn client(text: &str) -> IpAddr {
-        text.parse().expect("an address")
+    fn client(text: &str) -> ClientAddress {
+        ClientAddress::parse(text).expect("an address")
     }
 
     #[test]

@@ -18,7 +18,6 @@ mod tls;
 mod waits;
 
 use std::cell::RefCell;
-use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -26,6 +25,7 @@ use std::time::{Duration, Instant};
 use http::{Response, StatusCode};
 use tokio::sync::watch;
 use tokio::time::sleep;
+use witgate_runtime::ClientAddress;
 
 use crate::body::{Body, Progress};
 use crate::config::Protocol;
@@ -66,7 +66,7 @@ type WorkerTargets = Rc<[Rc<WorkerTarget>]>;
 pub(crate) struct Outgoing<'a> {
     pub(crate) head: &'a http::request::Parts,
     /// Whom `balance` may go by.
-    pub(crate) client: IpAddr,
+    pub(crate) client: ClientAddress,
     pub(crate) use_upstream_authority: bool,
     /// Protocol to upgrade to.
     pub(crate) upgrade: Option<&'a str>,

@@ -4,13 +4,13 @@ use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::hash::{BuildHasher, RandomState};
-use std::net::TcpListener;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use http::HeaderMap;
+use socket2::Socket;
 use tokio::runtime::LocalOptions;
 use tokio::sync::{Notify, Semaphore, mpsc, oneshot, watch};
 use witgate_runtime::wasi_http::{HttpPlugin, WorkerHttpPlugin};
@@ -28,6 +28,7 @@ use crate::generation::Generation;
 use crate::health;
 use crate::listener::WorkerListener;
 use crate::metrics::{Metrics, RouteCounts};
+use crate::pulse::Answers;
 use crate::recent::Recent;
 use crate::refusal::Refusals;
 use crate::router::Router;
@@ -128,13 +129,15 @@ pub(crate) enum Phase {
 pub(crate) struct Start {
     pub(crate) generation: Arc<Generation>,
     /// By listener.
-    pub(crate) sockets: Vec<(TcpListener, Arc<Semaphore>)>,
+    pub(crate) sockets: Vec<(Vec<Socket>, Arc<Semaphore>)>,
     pub(crate) phase: watch::Receiver<Phase>,
     pub(crate) metrics: Arc<Metrics>,
     /// The generations that follow.
     pub(crate) next: mpsc::UnboundedReceiver<Next>,
     /// The one worker that watches the health of the upstreams for all.
     pub(crate) watches_health: bool,
+    /// Tells that this worker lives.
+    pub(crate) pulse: Answers,
 }
 
 /// A generation that is to follow, in two steps, so that all workers take it or none.
@@ -154,7 +157,7 @@ pub(crate) struct Next {
 pub(crate) enum Listening {
     /// The socket of a running listener, by its index.
     Kept(usize),
-    New(TcpListener, Arc<Semaphore>),
+    New(Vec<Socket>, Arc<Semaphore>),
 }
 
 /// How often unused upstream connections are looked through.
@@ -184,13 +187,15 @@ async fn serve(start: Start, ready: impl FnOnce(Result<(), String>)) {
     if start.watches_health {
         worker.watch_health(None);
     }
-    let open = |(index, (socket, permits))| WorkerListener::open(&worker, index, socket, permits);
+    let open =
+        |(index, (sockets, permits))| WorkerListener::open(&worker, index, sockets, &permits);
     let listeners = start.sockets.into_iter().enumerate().map(open).collect();
     let mut serving = Serving {
         worker,
         listeners,
         watches_health: start.watches_health,
     };
+    tokio::task::spawn_local(start.pulse.answer());
     let mut next = start.next;
     ready(Ok(()));
     loop {
@@ -268,8 +273,8 @@ impl Serving {
                 listener.serve_with(worker.clone(), index);
                 listener
             }
-            Listening::New(socket, permits) => {
-                WorkerListener::open(&worker, index, socket, permits)
+            Listening::New(sockets, permits) => {
+                WorkerListener::open(&worker, index, sockets, &permits)
             }
         };
         self.listeners = listeners.into_iter().enumerate().map(take).collect();

@@ -1,11 +1,11 @@
 //! The exchange that a hook call is about, as far as plugins may see it.
 
-use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use http::{HeaderMap, StatusCode};
 
+use crate::address::{ClientAddress, PeerAddress};
 use crate::slot::OwnInstances;
 
 /// One request and its response, with the notes that plugins left on it.
@@ -40,9 +40,9 @@ pub struct Facts {
     /// Name of the route.
     pub route: Arc<str>,
     /// The other end of the connection.
-    pub peer: SocketAddr,
+    pub peer: PeerAddress,
     /// The client, behind trusted proxies.
-    pub client: IpAddr,
+    pub client: ClientAddress,
     /// What the client used, behind trusted proxies.
     pub client_scheme: Scheme,
     /// Host and optional port as the client sent them, checked; empty when it sent none.

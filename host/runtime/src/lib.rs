@@ -18,6 +18,7 @@
 //! engine without it. Standard components of `wasi:http` have a second engine with it, and all that is theirs stands in
 //! [`wasi_http`].
 
+mod address;
 mod deadlines;
 mod death;
 mod engine;
@@ -75,6 +76,7 @@ mod bindings;
 
 pub mod wasi_http;
 
+pub use address::{ClientAddress, PeerAddress};
 pub use cache::CodeCache;
 pub use clock::Clock;
 pub use completion::{End, FaultySide, Summary};

@@ -25,6 +25,7 @@ const HEAD_LIMITS: HeadLimits = HeadLimits {
 
 /// A client of documentation (RFC 5737).
 const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7));
+const PORT: u16 = 51324;
 
 /// # Making one
 ///
@@ -39,8 +40,8 @@ impl Exchange {
             id: "test-exchange".into(),
             listener: "test-listener".into(),
             route: "test-route".into(),
-            peer: SocketAddr::new(CLIENT, 51324),
-            client: CLIENT,
+            peer: SocketAddr::new(CLIENT, PORT).into(),
+            client: CLIENT.into(),
             client_scheme: Scheme::Http,
             client_authority: "".into(),
             client_path_with_query: path_with_query.into(),
@@ -80,8 +81,8 @@ impl Exchange {
     #[must_use]
     pub fn client(mut self, address: IpAddr) -> Self {
         let facts = &mut self.inner_mut().facts;
-        facts.client = address;
-        facts.peer.set_ip(address);
+        facts.client = address.into();
+        facts.peer = SocketAddr::new(address, PORT).into();
         self
     }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::net::{TcpStream, UnixStream, lookup_host};
 use tokio::time::timeout;
-use witgate_proxy::config::{Endpoint, Place};
+use witgate_proxy::config::{Bind, Endpoint, Place};
 use x509_parser::extensions::GeneralName;
 use x509_parser::pem::Pem;
 
@@ -35,12 +35,14 @@ fn ports(loaded: &Loaded, findings: &mut Findings) {
     let config = &loaded.config;
     let listeners = config.listeners.iter();
     let listeners =
-        listeners.map(|listener| (format!("listener `{}`", listener.name), listener.bind));
+        listeners.map(|listener| (format!("listener `{}`", listener.name), &listener.bind));
     let admin = config.admin.iter();
-    let admin = admin.map(|admin| ("the admin listener".to_owned(), admin.bind));
-    for (whose, address) in listeners.chain(admin) {
-        if address.port() != 0 {
-            port(&whose, address, findings);
+    let admin = admin.map(|admin| ("the admin listener".to_owned(), &admin.bind));
+    for (whose, bind) in listeners.chain(admin) {
+        if let Bind::Internet(address) = bind
+            && address.port() != 0
+        {
+            port(&whose, *address, findings);
         }
     }
 }

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use tokio::net::TcpListener;
+use witgate_proxy::Inherited;
 
 use super::project::Project;
 use super::{args, build};
@@ -39,7 +40,7 @@ async fn serve(args: &args::Run, project: Project, watch: Watch) -> Result<(), E
             log_level: args.log.log_level.clone(),
         },
     };
-    let served = proxy::serve(&run, loaded).await;
+    let served = proxy::serve(&run, loaded, Inherited::default(), None).await;
     builds.abort();
     served
 }

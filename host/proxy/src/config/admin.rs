@@ -1,15 +1,14 @@
 //! Reads `[admin]`.
 
-use super::Section;
-use super::listener::socket_address;
 use super::model::{Admin, Secret};
 use super::shape::{boolean, located, string};
+use super::{Section, bind};
 
 /// A shorter token could be guessed.
 const SHORTEST_TOKEN: usize = 16;
 
 pub(super) fn read(section: &mut Section<'_>) -> Option<Admin> {
-    let bind = section.required("bind", "\"127.0.0.1:9901\"", located(socket_address));
+    let bind = section.required("bind", "\"127.0.0.1:9901\"", located(bind::read));
     let token = section.optional("token", |item| {
         let token = string(item)?;
         let printable = |byte: u8| byte.is_ascii_graphic();
@@ -22,7 +21,7 @@ pub(super) fn read(section: &mut Section<'_>) -> Option<Admin> {
         Some(Secret::from(token))
     });
     let exchanges = section.default("exchanges", true, boolean);
-    let bind = bind?;
+    let bind = bind::finish(bind, section)?;
     Some(Admin {
         bind: bind.value,
         bind_location: bind.location,
@@ -53,7 +52,7 @@ mod tests {
         let admin = admin("bind = '127.0.0.1:9901'\ntoken = '0123456789abcdef'")
             .expect("all of it is valid")
             .expect("it is there");
-        assert_eq!(admin.bind.port(), 9901);
+        assert_eq!(admin.bind.to_string(), "127.0.0.1:9901");
         let token = admin.token.as_ref().expect("it is set");
         assert_eq!(token.reveal(), "0123456789abcdef");
         assert!(!format!("{admin:?}").contains("0123456789"), "{admin:?}");

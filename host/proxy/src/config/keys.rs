@@ -89,6 +89,10 @@ pub(super) const ONE_OR_MANY: Kind = Kind::Either(&[Kind::Text, Kind::List(&Kind
 /// An address with its port.
 pub(super) const ADDRESS: Kind = Kind::Pattern(r"^(\[[0-9A-Fa-f:.]+\]|[0-9.]+):[0-9]+$");
 
+/// An address with its port, a Unix socket or one of systemd's.
+pub(super) const BIND: Kind =
+    Kind::Pattern(r"^((\[[0-9A-Fa-f:.]+\]|[0-9.]+):[0-9]+|unix:/.+|systemd:.+)$");
+
 /// The tables of this crate. Those of others come beside them.
 pub const KEYS: &[Key] = &[
     key(

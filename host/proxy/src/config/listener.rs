@@ -8,7 +8,7 @@ use super::shape::{
     Located, integer, list, located, name, positive_duration, size, size_within, table, word,
 };
 use super::value::Value;
-use super::{Item, Problem, Section, tls};
+use super::{Item, Problem, Section, bind, tls};
 
 impl Default for ListenerLimits {
     fn default() -> Self {
@@ -34,7 +34,8 @@ pub(super) struct Declared {
 
 pub(super) fn read(section: &mut Section<'_>) -> Option<Declared> {
     let name = section.required("name", "\"main\"", located(name));
-    let bind = section.required("bind", "\"0.0.0.0:8080\"", located(socket_address));
+    let bind = section.required("bind", "\"0.0.0.0:8080\"", located(bind::read));
+    let bind = bind::finish(bind, section);
     let proxy_protocol = section.optional("proxy-protocol", word(&[("require", true)]));
     let has_tls = section.has("tls");
     let protocols = section
@@ -176,7 +177,7 @@ mod tests {
     fn a_listener_is_a_name_and_an_address_and_defaults() {
         let listener = listener("name = 'main'\nbind = '[::1]:80'").expect("it is valid");
         assert_eq!(&*listener.name, "main");
-        assert_eq!(listener.bind, "[::1]:80".parse().expect("an address"));
+        assert_eq!(listener.bind.to_string(), "[::1]:80");
         assert_eq!(listener.bind_location.to_string(), "a.toml:2:8");
         assert_eq!(listener.limits.body_size, None);
         assert_eq!(listener.limits.idle_timeout, Duration::from_secs(75));

@@ -15,7 +15,7 @@ use witgate_runtime::{Isolation, Origin, WasiDirectory};
 
 use super::shape::Located;
 use super::{
-    Authorities, Compress, Conditions, Contents, Location, PathPattern, Template, Upstream,
+    Authorities, Bind, Compress, Conditions, Contents, Location, PathPattern, Template, Upstream,
 };
 pub use crate::access::{LineField, LineFormat, LinePiece};
 pub use crate::tls::Tls;
@@ -112,8 +112,8 @@ pub struct Collector {
 /// `[admin]`: what the process shows of itself.
 #[derive(Debug, Clone)]
 pub struct Admin {
-    /// `bind`: address and port; port 0 lets the kernel choose.
-    pub bind: SocketAddr,
+    /// `bind`: as of a listener.
+    pub bind: Bind,
     /// Where `bind` stands in the file, for the message when the address cannot be bound.
     pub bind_location: Location,
     /// `token`: what a scraper of `/metrics` has to show. At least 16 characters.
@@ -152,6 +152,8 @@ pub struct Server {
     pub workers: usize,
     /// `trusted-proxies`: peers whose `X-Forwarded-For`, `-Proto` and `-Host` are believed. Default: none.
     pub trusted_proxies: Vec<IpNet>,
+    /// `"unix:"` among `trusted-proxies`: whoever may connect to our Unix sockets is believed as well.
+    pub trusts_unix: bool,
     /// `forwarded`: upstreams are told of the client by `Forwarded` (RFC 7239) as well. Default `false`.
     pub forwarded: bool,
     /// `via`: our name in `Via`. Default: there is none, and the field goes through as it is.
@@ -163,6 +165,9 @@ pub struct Server {
     /// `drain-delay`: how long `/ready` says no, after a stop was asked for, before listeners close. Long enough for
     /// whoever balances the load to notice. Default `0s`.
     pub drain_delay: Duration,
+    /// `restart-timeout`: how long a process that is to take over may take until it serves. Default `2m`: it may have to
+    /// compile its components first.
+    pub restart_timeout: Duration,
     /// `code-cache`: directory of compiled components. Default `$XDG_CACHE_HOME/witgate`; `false` turns it off.
     pub code_cache: CodeCache,
 }
@@ -201,8 +206,8 @@ pub enum CodeCache {
 pub struct Listener {
     /// `name`: unique.
     pub name: Arc<str>,
-    /// `bind`: address and port, `0.0.0.0:9222`, `[::]:80`; port 0 lets the kernel choose.
-    pub bind: SocketAddr,
+    /// `bind`: address and port, a Unix socket, or one of systemd's.
+    pub bind: Bind,
     /// `protocols`: what clients may speak. Default `["http/1.1"]`, with `tls` both.
     pub protocols: Protocols,
     /// `proxy-protocol = "require"`: connections come from load balancers among [`Server::trusted_proxies`] and begin by

@@ -169,7 +169,7 @@ fn check_listeners(root: &Section<'_>, server: &Server, declared: &[listener::De
         .filter_map(|declared| declared.listener.as_ref())
         .collect();
     for (index, listener) in listeners.iter().enumerate() {
-        if listener.proxy_protocol && server.trusted_proxies.is_empty() {
+        if listener.proxy_protocol && server.trusted_proxies.is_empty() && !server.trusts_unix {
             let key = format!("listener.{index}.proxy-protocol");
             let message = "nobody is believed who says whom a connection is from";
             let problem = Problem::error(listener.bind_location.clone(), key, message);
@@ -178,7 +178,7 @@ fn check_listeners(root: &Section<'_>, server: &Server, declared: &[listener::De
         }
     }
     for (index, later) in listeners.iter().enumerate() {
-        let same = |earlier: &&&Listener| earlier.bind == later.bind && later.bind.port() != 0;
+        let same = |earlier: &&&Listener| earlier.bind.is_same_place(&later.bind);
         if let Some(earlier) = listeners[..index].iter().find(same) {
             let message = format!("{} is bound twice", later.bind);
             root.reader().report(

@@ -5,9 +5,10 @@ use std::num::NonZero;
 use std::time::Duration;
 
 use ipnet::IpNet;
+use witgate_runtime::ClientAddress;
 
 use super::model::{CodeCache, Server, TraceContext, Via};
-use super::shape::{boolean, duration, integer, list, name, path, table};
+use super::shape::{boolean, duration, integer, list, name, path, positive_duration, table};
 use super::telemetry::percent;
 use super::value::Value;
 use super::{Item, Section};
@@ -17,11 +18,13 @@ impl Default for Server {
         Self {
             workers: std::thread::available_parallelism().map_or(1, NonZero::get),
             trusted_proxies: Vec::new(),
+            trusts_unix: false,
             forwarded: false,
             via: None,
             trace_context: None,
             shutdown_grace: Duration::from_secs(30),
             drain_delay: Duration::ZERO,
+            restart_timeout: Duration::from_secs(120),
             code_cache: CodeCache::Default,
         }
     }
@@ -29,9 +32,11 @@ impl Default for Server {
 
 pub(super) fn read(section: &mut Section<'_>) -> Option<Server> {
     let default = Server::default();
+    let trusted = section.default("trusted-proxies", Vec::new(), list(trusted_proxy));
     Some(Server {
         workers: section.default("workers", default.workers, integer(1..=1024)),
-        trusted_proxies: section.default("trusted-proxies", Vec::new(), list(network)),
+        trusts_unix: trusted.contains(&None),
+        trusted_proxies: trusted.into_iter().flatten().collect(),
         forwarded: section.default("forwarded", default.forwarded, boolean),
         via: section
             .optional("via", name)
@@ -39,6 +44,11 @@ pub(super) fn read(section: &mut Section<'_>) -> Option<Server> {
         trace_context: section.optional("trace-context", table(trace_context)),
         shutdown_grace: section.default("shutdown-grace", default.shutdown_grace, duration),
         drain_delay: section.default("drain-delay", default.drain_delay, duration),
+        restart_timeout: section.default(
+            "restart-timeout",
+            default.restart_timeout,
+            positive_duration,
+        ),
         code_cache: section.default("code-cache", default.code_cache, code_cache),
     })
 }
@@ -51,6 +61,27 @@ fn trace_context(section: &mut Section<'_>) -> Option<TraceContext> {
     })
 }
 
+impl Server {
+    /// Whether what this peer says of others is believed.
+    pub(crate) fn trusts(&self, peer: ClientAddress) -> bool {
+        match peer {
+            ClientAddress::Ip(address) => {
+                let mut nets = self.trusted_proxies.iter();
+                nets.any(|net| net.contains(&address))
+            }
+            ClientAddress::Unix => self.trusts_unix,
+        }
+    }
+}
+
+/// A network, or `None` for `unix:`.
+fn trusted_proxy(item: &Item<'_>) -> Option<Option<IpNet>> {
+    match item.value() {
+        Value::String(text) if text == "unix:" => Some(None),
+        _ => network(item).map(Some),
+    }
+}
+
 /// `10.0.0.0/8`, or one address.
 fn network(item: &Item<'_>) -> Option<IpNet> {
     let text = item.text("a network, such as \"10.0.0.0/8\"")?;
@@ -58,7 +89,7 @@ fn network(item: &Item<'_>) -> Option<IpNet> {
     text.parse().ok().or_else(address).or_else(|| {
         item.reject(
             format!("{} is no network", item.shown()),
-            "write an address with the length of its prefix, \"10.0.0.0/8\", or one address",
+            "write an address with the length of its prefix, \"10.0.0.0/8\", one address, or \"unix:\" for Unix sockets",
         )
     })
 }
@@ -98,7 +129,7 @@ mod tests {
     #[test]
     fn what_is_set_is_taken_over() {
         let server = server(
-            "workers = 3\ntrusted-proxies = ['10.0.0.0/8', '::1']\nshutdown-grace = '0s'\ndrain-delay = '5s'\ncode-cache = 'cache'\nforwarded = true\nvia = 'edge-1'\ntrace-context = { sampled = 5 }",
+            "workers = 3\ntrusted-proxies = ['10.0.0.0/8', 'unix:', '::1']\nshutdown-grace = '0s'\ndrain-delay = '5s'\ncode-cache = 'cache'\nforwarded = true\nvia = 'edge-1'\ntrace-context = { sampled = 5 }",
         )
         .expect("all of it is valid");
         assert_eq!(server.workers, 3);
@@ -108,6 +139,7 @@ mod tests {
             .map(IpNet::to_string)
             .collect();
         assert_eq!(networks, ["10.0.0.0/8", "::1/128"]);
+        assert!(server.trusts_unix);
         assert_eq!(server.shutdown_grace, Duration::ZERO);
         assert_eq!(server.drain_delay, Duration::from_secs(5));
         assert!(server.forwarded);

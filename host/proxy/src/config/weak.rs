@@ -49,7 +49,7 @@ pub fn warn_of_open_browsers(reader: &Reader<'_>, config: &Config, port: Option<
             let index = route.listener.to_string();
             find(reader, &["listener", &index, "tls", "client-ca"]).is_some()
         };
-        if listener.bind.ip().is_loopback()
+        if listener.bind.is_local()
             || !leads_to_browser(config, route, port)
             || has_gate(config, route)
             || knows_clients()
@@ -160,7 +160,7 @@ fn gate_fails_open(reader: &Reader<'_>, plugin: &Plugin) {
 
 fn admin_is_of_no_use(reader: &Reader<'_>, config: &Config) {
     let Some(admin) = &config.admin else { return };
-    if admin.token.is_none() && !admin.bind.ip().is_loopback() {
+    if admin.token.is_none() && !admin.bind.is_local() {
         let message = "others reach this address, and without a token it shows nobody more than /health and /ready";
         let problem = Problem::warning(admin.bind_location.clone(), "admin.bind", message);
         reader.report(problem.with_help(

@@ -31,6 +31,8 @@ pub(crate) struct Activity {
     refusals: Arc<Refusals>,
     /// Something was refused that ends the connection: what comes of it is no further refusal.
     is_refused: AtomicBool,
+    /// Whether the client has sent anything.
+    spoke: AtomicBool,
 }
 
 /// An exchange under way. Dropped, it has ended.
@@ -114,6 +116,7 @@ impl Activity {
             has_streams,
             refusals,
             is_refused: AtomicBool::new(false),
+            spoke: AtomicBool::new(false),
         }
     }
 
@@ -161,9 +164,16 @@ impl Activity {
 
     /// Bytes of HTTP/1 came.
     pub(super) fn bytes_came(&self) {
+        self.spoke.store(true, Ordering::Relaxed);
         if self.state.load(Ordering::Relaxed) & 3 == IDLE {
             self.set(HEAD);
         }
+    }
+
+    /// The age of a connection of HTTP/1 whose client has sent nothing.
+    pub(super) fn silent_since_begin(&self) -> Option<Duration> {
+        let spoke = self.spoke.load(Ordering::Relaxed);
+        (!spoke).then(|| self.base.elapsed())
     }
 
     /// The client of HTTP/2 has said who it is, so that it waits for nothing but its own next request.

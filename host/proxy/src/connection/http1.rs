@@ -59,6 +59,8 @@ impl<S> Driven for UpgradeableConnection<TokioIo<Tracked>, S>
 where
     S: HttpService<Incoming, ResBody = Accounted, Error = Infallible>,
 {
+    const LOSES_FIRST: bool = true;
+
     fn graceful_shutdown(self: Pin<&mut Self>) {
         self.graceful_shutdown();
     }

@@ -135,6 +135,8 @@ where
     S: HttpService<Incoming, ResBody = Awaiting, Error = Infallible>,
     OnWorker: Http2ServerConnExec<S::Future, Awaiting>,
 {
+    const LOSES_FIRST: bool = false;
+
     fn graceful_shutdown(self: Pin<&mut Self>) {
         self.graceful_shutdown();
     }

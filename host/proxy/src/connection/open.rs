@@ -2,11 +2,12 @@
 //! nothing is done about them in between.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::OwnedSemaphorePermit;
+
+use witgate_runtime::PeerAddress;
 
 use super::activity::{Activity, State};
 
@@ -26,7 +27,7 @@ struct Open {
 #[derive(Debug)]
 struct Begun {
     listener: Arc<str>,
-    peer: SocketAddr,
+    peer: PeerAddress,
     protocol: &'static str,
     at: Instant,
     activity: Arc<Activity>,
@@ -36,7 +37,7 @@ struct Begun {
 #[derive(Debug)]
 pub(crate) struct Shown {
     pub(crate) listener: Arc<str>,
-    pub(crate) peer: SocketAddr,
+    pub(crate) peer: PeerAddress,
     pub(crate) protocol: &'static str,
     pub(crate) age: Duration,
     pub(crate) state: State,
@@ -66,7 +67,7 @@ impl Connections {
     pub(super) fn begin(
         self: &Arc<Self>,
         permit: OwnedSemaphorePermit,
-        (listener, peer): (Arc<str>, SocketAddr),
+        (listener, peer): (Arc<str>, PeerAddress),
         protocol: &'static str,
         activity: Arc<Activity>,
     ) -> Place {

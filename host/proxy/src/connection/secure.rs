@@ -5,11 +5,11 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::socket::Socket;
 use super::stream::Stream;
-use super::{Context, Peer, Served, frames, peek, proxy_protocol};
+use super::{Context, FIRST_REQUEST, Peer, Served, frames, peek, proxy_protocol};
 use crate::config::Protocols;
 use crate::refusal::Reason;
 use crate::tls::{self, Secured, Tls};
@@ -46,9 +46,13 @@ pub(super) async fn begin(
             None => plain(protocols, socket).await,
         }
     };
-    let begun = tokio::select! {
-        begun = timeout(limit, beginning) => begun,
-        () = stop.requested() => return None,
+    let begun = {
+        let began = Instant::now();
+        let mut beginning = std::pin::pin!(timeout(limit, beginning));
+        tokio::select! {
+            begun = beginning.as_mut() => begun,
+            () = stop.requested() => timeout_at(began + FIRST_REQUEST, beginning).await.ok()?,
+        }
     };
     let (why, refusal) = match begun {
         Ok(Ok(begun)) => return begun,
@@ -75,9 +79,8 @@ pub(super) async fn begin(
 
 /// Takes the client for whom the load balancer says that it is.
 async fn introduce(context: &Context, socket: &mut Socket, peer: &mut Rc<Peer>) -> io::Result<()> {
-    let balancer = peer.address.ip().to_canonical();
-    let trusted = &context.worker.server().trusted_proxies;
-    if !trusted.iter().any(|net| net.contains(&balancer)) {
+    let balancer = peer.address.client().to_canonical();
+    if !context.worker.server().trusts(balancer) {
         return Err(io::Error::other(
             "it is none of `trusted-proxies`, who alone may speak the PROXY protocol",
         ));

@@ -6,12 +6,13 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf, Ready};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UnixStream};
 
 /// A client's socket.
 #[derive(Debug)]
 pub(crate) enum Socket {
     Tcp(TcpStream),
+    Unix(UnixStream),
 }
 
 /// The same call on whichever it is.
@@ -19,6 +20,7 @@ macro_rules! on_socket {
     ($this:expr, $stream:ident => $call:expr) => {
         match $this {
             Socket::Tcp($stream) => $call,
+            Socket::Unix($stream) => $call,
         }
     };
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use http::header;
 use http::request::Parts;
+use witgate_runtime::ClientAddress;
 
 use super::pool::WorkerTarget;
 use super::target::Standing;
@@ -187,17 +188,18 @@ fn of_key(targets: &[Rc<WorkerTarget>], key: u64, may: impl Fn(usize) -> bool) -
 }
 
 /// What `balance.hash` goes by; `None` when the request does not have it.
-pub(super) fn key(balance: &Balance, head: &Parts, client: IpAddr) -> Option<u64> {
+pub(super) fn key(balance: &Balance, head: &Parts, client: ClientAddress) -> Option<u64> {
     let Balance::Hash(by) = balance else {
         return None;
     };
     match by {
         HashKey::Header(name) => Some(hash(head.headers.get(name)?.as_bytes())),
         HashKey::Path => Some(hash(head.uri.path().as_bytes())),
-        HashKey::ClientAddress => Some(match client {
-            IpAddr::V4(address) => hash(&address.octets()),
-            IpAddr::V6(address) => hash(&address.octets()),
-        }),
+        HashKey::ClientAddress => match client {
+            ClientAddress::Ip(IpAddr::V4(address)) => Some(hash(&address.octets())),
+            ClientAddress::Ip(IpAddr::V6(address)) => Some(hash(&address.octets())),
+            ClientAddress::Unix => None,
+        },
         HashKey::Cookie(name) => {
             let fields = head.headers.get_all(header::COOKIE).iter();
             let mut pairs = fields.flat_map(|field| field.as_bytes().split(|byte| *byte == b';'));
@@ -354,7 +356,7 @@ mod tests {
             .header("cookie", "x=1; session=abc")
             .header("x-user", "ada");
         let (head, ()) = request.body(()).expect("a request").into_parts();
-        let client = IpAddr::from([127, 0, 0, 1]);
+        let client = IpAddr::from([127, 0, 0, 1]).into();
         let of = |by: HashKey| key(&Balance::Hash(by), &head, client);
         assert_eq!(of(HashKey::Cookie("session".into())), Some(hash(b"abc")));
         assert_eq!(of(HashKey::Cookie("sess".into())), None);

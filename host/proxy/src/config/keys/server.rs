@@ -4,7 +4,7 @@ use super::Default::{Is, Means, Required};
 use super::Kind::{
     Boolean, Duration, Either, False, Integer, List, Name, Number, Size, Table, Text, Words,
 };
-use super::{ADDRESS, Key, PATH, key};
+use super::{BIND, Key, PATH, key};
 
 pub(super) const SERVER: &[Key] = &[
     key(
@@ -17,7 +17,7 @@ pub(super) const SERVER: &[Key] = &[
         "trusted-proxies",
         List(&Text),
         Is("[]"),
-        "peers (addresses or CIDR blocks) whose `X-Forwarded-For`, `-Proto`, `-Host` and `X-Request-Id` are believed",
+        "peers (addresses, CIDR blocks, or `\"unix:\"` for whoever may connect to our [Unix sockets](#unix-sockets-and-sockets-of-systemd)) whose `X-Forwarded-For`, `-Proto`, `-Host` and `X-Request-Id` are believed",
     ),
     key(
         "forwarded",
@@ -45,6 +45,12 @@ pub(super) const SERVER: &[Key] = &[
         "after a stop was asked for, how long `/ready` says no before the listeners close",
     ),
     key(
+        "restart-timeout",
+        Duration,
+        Is("\"2m\""),
+        "how long a process that is to [take over](operating.md#restart-without-losing-a-connection) may take until it serves",
+    ),
+    key(
         "code-cache",
         Either(&[PATH, False]),
         Means("the user's cache"),
@@ -67,8 +73,23 @@ const TRACE_CONTEXT: &[Key] = &[
     ),
 ];
 
+/// Of a file, in octal digits.
+const MODE: super::Kind = super::Kind::Pattern("^0?[0-7]{3}$");
+
+const ABOUT_MODE: &str =
+    "of a Unix socket's file, whatever the umask: who may write to it may connect";
+
+const ABOUT_GROUP: &str = "of a Unix socket's file, by name or number";
+
 pub(super) const ADMIN: &[Key] = &[
-    key("bind", ADDRESS, Required, "such as `\"127.0.0.1:9901\"`"),
+    key(
+        "bind",
+        BIND,
+        Required,
+        "such as `\"127.0.0.1:9901\"` or `\"unix:/run/witgate/admin.sock\"`; see [listeners](#listener)",
+    ),
+    key("mode", MODE, Is("\"0660\""), ABOUT_MODE),
+    key("group", Text, Means("the process's"), ABOUT_GROUP),
     key(
         "token",
         Text,
@@ -87,10 +108,12 @@ pub(super) const LISTENER: &[Key] = &[
     key("name", Name, Required, "unique"),
     key(
         "bind",
-        ADDRESS,
+        BIND,
         Required,
-        "`\"0.0.0.0:80\"`, `\"[::1]:8080\"`; port 0 lets the kernel choose",
+        "`\"0.0.0.0:80\"`, `\"[::1]:8080\"`; port 0 lets the kernel choose; `\"unix:/path\"` and `\"systemd:NAME\"`: see [below](#unix-sockets-and-sockets-of-systemd)",
     ),
+    key("mode", MODE, Is("\"0660\""), ABOUT_MODE),
+    key("group", Text, Means("the process's"), ABOUT_GROUP),
     key(
         "protocols",
         List(&Words(&["http/1.1", "h2"])),
