@@ -112,8 +112,8 @@ impl Reload {
     ///
     /// # Errors
     ///
-    /// When a store or the access log cannot be opened, an address cannot be bound, or a worker cannot start a plugin: then nothing has changed. When a worker
-    /// has ended, because the server is stopping.
+    /// When a store or the access log cannot be opened, an address cannot be bound, or a worker cannot start a plugin: then
+    /// nothing has changed. When a worker has ended, because the server is stopping.
     pub async fn to(&self, generation: Generation) -> Result<Reloaded, StartError> {
         let mut running = self.0.lock().await;
         let stores = generation.stores.clone();
