@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::{Read as _, Write as _};
+use std::os::unix::fs::{MetadataExt as _, chown};
 use std::path::Path;
 
 use taplo::formatter::{Options, format};
@@ -81,14 +82,17 @@ fn laid_out(file: &Path, text: &str) -> Result<String, Ended> {
     }
 }
 
-/// In one step, so that a reload never meets half of it, and with the file's mode. A link still leads to the file.
+/// In one step, so that a reload never meets half of it, and with the file's owner, group and mode. A link still leads to
+/// the file.
 fn replace(file: &Path, text: &str) -> std::io::Result<()> {
     let file = file.canonicalize()?;
     let directory = file.parent().unwrap_or(Path::new("/"));
     let mut new = tempfile::NamedTempFile::new_in(directory)?;
     new.write_all(text.as_bytes())?;
-    new.as_file()
-        .set_permissions(fs::metadata(&file)?.permissions())?;
+    let was = fs::metadata(&file)?;
+    // Laid out by root, it is still readable for the user that witgate runs as.
+    chown(new.path(), Some(was.uid()), Some(was.gid()))?;
+    new.as_file().set_permissions(was.permissions())?;
     new.as_file().sync_all()?;
     new.persist(&file).map_err(|error| error.error)?;
     Ok(())

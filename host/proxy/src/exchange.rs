@@ -57,7 +57,7 @@ pub(crate) async fn serve(
         tls.note(&entry.attributes);
     }
     let head_only = request.method() == Method::HEAD;
-    let call = Call::of(request.headers());
+    let call = Call::of(request.method(), request.headers());
     let is_stream = tunnel::is_stream_offered(&request);
     let mut client_end = tunnel::offered(&mut request);
     let mut messages = MessageChain::default();

@@ -355,6 +355,8 @@ fn take_traces(
     if let Some(old) = previous
         && let Some(running) = &old.traces
         && old.agrees_on(config, "telemetry")
+        // Its file may hold something else by now.
+        && old.config.traces.as_ref().is_some_and(|was| was.ca == wanted.ca)
     {
         return Some(running.clone());
     }

@@ -3,7 +3,7 @@
 //!
 //! The numbers are those of gRPC's "HTTP to gRPC Status Code Mapping", which clients use where nobody answers in gRPC.
 
-use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, header};
 
 use crate::body::Body;
 use crate::failure::OfFailure;
@@ -19,8 +19,12 @@ pub(crate) struct Call {
 }
 
 impl Call {
-    /// By the `Content-Type`: `application/grpc`, and what begins with it and goes on with `+`, `;` or `-web`.
-    pub(crate) fn of(request: &HeaderMap) -> Option<Self> {
+    /// By the `Content-Type`: `application/grpc`, and what begins with it and goes on with `+`, `;` or `-web`. Each call is a
+    /// `POST`; for another method a 200 could be taken for a page by a cache, or for a tunnel by who asked for one.
+    pub(crate) fn of(method: &Method, request: &HeaderMap) -> Option<Self> {
+        if method != Method::POST {
+            return None;
+        }
         let content_type = request.get(header::CONTENT_TYPE)?;
         let bytes = content_type.as_bytes();
         let (kind, rest) = bytes.split_at_checked(b"application/grpc".len())?;
@@ -88,10 +92,9 @@ mod tests {
 
     fn call(content_type: &'static str) -> Option<Call> {
         let content_type = HeaderValue::from_static(content_type);
-        Call::of(&HeaderMap::from_iter([(
-            header::CONTENT_TYPE,
-            content_type,
-        )]))
+        let headers = HeaderMap::from_iter([(header::CONTENT_TYPE, content_type)]);
+        assert!(Call::of(&Method::GET, &headers).is_none());
+        Call::of(&Method::POST, &headers)
     }
 
     #[test]
@@ -113,7 +116,7 @@ mod tests {
         ] {
             assert!(call(is_not).is_none(), "{is_not}");
         }
-        assert!(Call::of(&HeaderMap::new()).is_none());
+        assert!(Call::of(&Method::POST, &HeaderMap::new()).is_none());
     }
 
     #[test]

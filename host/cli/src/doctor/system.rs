@@ -175,6 +175,10 @@ fn code_cache(loaded: Option<&Loaded>, findings: &mut Findings) {
         );
     };
     let shown = directory.display();
+    if !directory.exists() {
+        // Not here: one that belongs to another user than witgate's would not be trusted.
+        return findings.good(ABOUT, format!("{shown} is made at the first start"));
+    }
     let usable = CodeCache::open(&directory).map_err(|error| error.to_string());
     let usable = usable.and_then(|_| can_be_written(&directory));
     if let Err(error) = usable {

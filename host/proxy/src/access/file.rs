@@ -32,33 +32,35 @@ impl LogFile {
         self.file.write(bytes)
     }
 
-    /// Opens it again under its name; where that fails, the one that is open stays.
-    pub(super) fn reopen(&mut self) {
+    /// Opens it again under its name; where that fails, the one that is open stays. Whether it did.
+    pub(super) fn reopen(&mut self) -> bool {
         self.looked = Instant::now();
         match open(&self.path) {
-            Ok(file) => self.file = file,
+            Ok(file) => {
+                self.file = file;
+                true
+            }
             Err(error) => {
                 let path = self.path.display();
                 tracing::warn!(%path, %error, "the access log cannot be opened again; the open file is kept");
+                false
             }
         }
     }
 
-    /// Opens it again when another file, or none, has its name by now.
-    pub(super) fn follow_name(&mut self) {
+    /// Opens it again when another file, or none, has its name by now. Whether it did.
+    pub(super) fn follow_name(&mut self) -> bool {
         if self.looked.elapsed() < LOOK {
-            return;
+            return false;
         }
         self.looked = Instant::now();
         let Ok(open) = self.file.metadata() else {
-            return;
+            return false;
         };
         let named = std::fs::metadata(&self.path);
         let is_same =
             named.is_ok_and(|named| (named.dev(), named.ino()) == (open.dev(), open.ino()));
-        if !is_same {
-            self.reopen();
-        }
+        !is_same && self.reopen()
     }
 }
 

@@ -221,15 +221,23 @@ impl Writer {
         if batch.is_empty() {
             return;
         }
-        if let Place::File(file) = &mut self.place {
-            file.follow_name();
+        if let Place::File(file) = &mut self.place
+            && file.follow_name()
+        {
+            self.torn = false;
         }
-        if std::mem::take(&mut self.torn) {
+        let was_torn = self.torn;
+        if was_torn {
             batch.insert(0, b'\n');
         }
         let (taken, outcome) = self.write_all(batch);
-        self.torn = taken > 0 && batch[taken - 1] != b'\n';
-        let lost = batch[taken..].iter().filter(|byte| **byte == b'\n').count() as u64;
+        self.torn = match taken {
+            0 => was_torn,
+            _ => batch[taken - 1] != b'\n',
+        };
+        let ends = batch[taken..].iter().filter(|byte| **byte == b'\n').count() as u64;
+        // One of them is no line's.
+        let lost = ends - u64::from(was_torn && taken == 0);
         let written = lines.saturating_sub(lost);
         self.counts.written.fetch_add(written, Ordering::Relaxed);
         self.counts.unwritten.fetch_add(lost, Ordering::Relaxed);
@@ -269,8 +277,9 @@ impl Writer {
     }
 
     fn reopen(&mut self) {
-        if let Place::File(file) = &mut self.place {
-            file.reopen();
+        if let Place::File(file) = &mut self.place
+            && file.reopen()
+        {
             self.torn = false;
         }
     }

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::access::LineCounts;
 use crate::telemetry::SpanCounts;
-use crate::tls::acme::Managed;
+use crate::tls::acme::{Managed, Standing};
 use crate::upstream::Target;
 
 type Encoded = Result<(), fmt::Error>;
@@ -94,7 +94,20 @@ fn certificates(encoder: &mut DescriptorEncoder<'_>, managed: &[Arc<Managed>]) -
     if managed.is_empty() {
         return Ok(());
     }
-    let standings: Vec<_> = managed.iter().map(|managed| managed.standing()).collect();
+    let mut standings: Vec<Standing> = Vec::new();
+    for standing in managed.iter().map(|managed| managed.standing()) {
+        // Two that begin with one name are one series.
+        let same = standings
+            .iter_mut()
+            .find(|same| same.domain == standing.domain);
+        let Some(same) = same else {
+            standings.push(standing);
+            continue;
+        };
+        same.expiry = [same.expiry, standing.expiry].into_iter().flatten().min();
+        same.obtained += standing.obtained;
+        same.failed += standing.failed;
+    }
     let help = "When a certificate that is had by ACME expires, in seconds since 1970";
     let mut family = encoder.encode_descriptor(
         "witgate_acme_certificate_expiry_timestamp",

@@ -60,6 +60,8 @@ pub(crate) struct Managed {
 #[derive(Default)]
 struct State {
     certificate: Option<Certificate>,
+    /// Until there is one: that of the names before a reload changed them.
+    former: Option<Certificate>,
     /// Of the last attempt, until one goes well.
     failure: Option<String>,
     /// By name: what its validator is shown.
@@ -121,11 +123,16 @@ impl Managed {
             Ok(certificate) => (certificate, Ok(())),
             Err(why) => (None, Err(why)),
         };
+        let former = match certificate {
+            Some(_) => None,
+            None => former(&settings),
+        };
         let managed = Arc::new(Self {
             settings,
             storage,
             state: RwLock::new(State {
                 certificate,
+                former,
                 ..State::default()
             }),
             obtained: AtomicU64::new(0),
@@ -151,10 +158,15 @@ impl Managed {
         domains.iter().any(|own| own.eq_ignore_ascii_case(name))
     }
 
-    /// What is shown to clients now.
-    pub(super) fn key(&self) -> Option<Arc<CertifiedKey>> {
+    /// What is shown now to clients that ask for that name.
+    pub(super) fn key(&self, name: Option<&str>) -> Option<Arc<CertifiedKey>> {
         let state = self.state();
-        state.certificate.as_ref().map(|now| now.key().clone())
+        let former = || {
+            let former = state.former.as_ref();
+            former.filter(|former| name.is_none_or(|name| former.is_for(name)))
+        };
+        let now = state.certificate.as_ref().or_else(former)?;
+        Some(now.key().clone())
     }
 
     /// What the validator of this name is shown.
@@ -177,6 +189,7 @@ impl Managed {
     fn now_has(&self, certificate: Certificate) {
         let mut state = self.change();
         state.certificate = Some(certificate);
+        state.former = None;
         state.failure = None;
     }
 
@@ -186,10 +199,57 @@ impl Managed {
     }
 }
 
+/// What an authority gave for some of these names before a reload changed them.
+fn former(settings: &Settings) -> Option<Certificate> {
+    known().iter().rev().find_map(|other| {
+        if other.settings.directory != settings.directory {
+            return None;
+        }
+        let state = other.state();
+        let shown = state.certificate.as_ref().or(state.former.as_ref())?;
+        let is_for = |name: &String| shown.is_for(name);
+        let is_ours = settings.domains.iter().any(is_for);
+        is_ours.then(|| shown.clone())
+    })
+}
+
 /// Whether a client is the validator of `tls-alpn-01`.
 pub(super) fn is_validator(hello: &ClientHello<'_>) -> bool {
     let Some(mut offered) = hello.alpn() else {
         return false;
     };
     offered.next() == Some(PROTOCOL) && offered.next().is_none()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_keeps_its_certificate_while_one_for_more_names_is_had() {
+        let directory = tempfile::tempdir().expect("the temporary directory can be written");
+        let of = |domains: &[&str]| {
+            let (managed, read) = Managed::of(Settings {
+                domains: domains.iter().map(|domain| (*domain).into()).collect(),
+                directory: Uri::from_static("https://names.example/dir"),
+                contact: Vec::new(),
+                storage: directory.path().join("acme"),
+                ca: None,
+                challenge: Challenge::Http01,
+            });
+            read.expect("nothing is stored");
+            managed
+        };
+        let one = of(&["a.example"]);
+        assert!(one.key(Some("a.example")).is_none());
+        let certificate = super::super::self_signed(&["a.example".into()]);
+        one.now_has(certificate.expect("it can be made"));
+        let both = of(&["a.example", "b.example"]);
+        drop(one);
+        assert!(both.key(Some("A.example")).is_some());
+        assert!(both.key(None).is_some());
+        assert!(both.key(Some("b.example")).is_none());
+        assert!(both.standing().expiry.is_none(), "there is none of its own");
+        assert!(of(&["b.example"]).key(Some("b.example")).is_none());
+    }
 }

@@ -91,6 +91,11 @@ impl Certificate {
         &self.key
     }
 
+    /// Whether that name is one of its own; wildcards are not looked at.
+    pub(super) fn is_for(&self, name: &str) -> bool {
+        self.names.iter().any(|own| own.eq_ignore_ascii_case(name))
+    }
+
     /// Since when it is valid, in seconds since 1970.
     pub(super) fn from(&self) -> i64 {
         self.from
@@ -207,7 +212,7 @@ impl ResolvesServerCert for ByName {
                 self.default.is_none() || name.is_some_and(|name| managed.is_for(name))
             };
             return match self.managed.as_ref().filter(of_managed) {
-                Some(managed) => managed.key(),
+                Some(managed) => managed.key(name),
                 None => self.default.clone(),
             };
         };

@@ -47,11 +47,12 @@ impl Drop for Expecting<'_> {
 
 /// Has a certificate, and stores it.
 pub(super) async fn order(managed: &Managed) -> Result<Certificate, Failed> {
-    let unasked = || Failed::Unasked(format!("the authority took over {WHOLE:?}"));
+    let late = || format!("the authority took over {WHOLE:?}");
     let account = timeout(WHOLE, account(managed)).await;
-    let account = account.map_err(|_| unasked())?.map_err(Failed::Unasked)?;
+    let account = account.map_err(|_| Failed::Unasked(late()))??;
     let ordered = timeout(WHOLE, with(&account, managed)).await;
-    let (key, chain) = ordered.map_err(|_| unasked())??;
+    // There may be an order by then, which is counted.
+    let (key, chain) = ordered.map_err(|_| Failed::Refused(late()))??;
     let certificate = Certificate::from_pem(&chain, &key);
     let certificate = certificate.map_err(|unusable| {
         Failed::Refused(format!(
@@ -64,15 +65,16 @@ pub(super) async fn order(managed: &Managed) -> Result<Certificate, Failed> {
     Ok(certificate)
 }
 
-async fn account(managed: &Managed) -> Result<Account, String> {
+async fn account(managed: &Managed) -> Result<Account, Failed> {
     let (settings, storage) = (&managed.settings, &managed.storage);
     let builder = match &settings.ca {
         Some(ca) => Account::builder_with_root(ca),
         None => Account::builder(),
     };
-    let builder = builder.map_err(in_words)?;
-    if let Some(stored) = storage.account()? {
-        return builder.from_credentials(stored).await.map_err(in_words);
+    let unasked = |error| Failed::Unasked(in_words(error));
+    let builder = builder.map_err(unasked)?;
+    if let Some(stored) = storage.account().map_err(Failed::Unasked)? {
+        return builder.from_credentials(stored).await.map_err(unasked);
     }
     let contact: Vec<_> = settings.contact.iter().map(String::as_str).collect();
     let new = NewAccount {
@@ -82,8 +84,13 @@ async fn account(managed: &Managed) -> Result<Account, String> {
     };
     let directory = settings.directory.to_string();
     let made = builder.create(&new, directory, None).await;
-    let (account, credentials) = made.map_err(in_words)?;
-    storage.keep_account(&credentials)?;
+    let (account, credentials) = made.map_err(|error| match matches!(error, Error::Api(_)) {
+        true => refused(error),
+        false => unasked(error),
+    })?;
+    // One that cannot be stored would be made again each time, until the authority has enough.
+    let stored = storage.keep_account(&credentials);
+    stored.map_err(Failed::Refused)?;
     Ok(account)
 }
 
