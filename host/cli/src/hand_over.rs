@@ -230,6 +230,9 @@ impl Restart {
         if self.has_browser {
             return Err("Chromium cannot be handed to another process: stop witgate and start it again, or give Chromium a witgate of its own".into());
         }
+        if std::process::id() == 1 {
+            return Err("this is the first process of its container, with which all others end: replace the container, or run witgate under an init process that stays".into());
+        }
         let hand_over = self.server.hand_over().await;
         let mut sockets = hand_over.sockets().map_err(|error| error.to_string())?;
         if let Some(admin) = &self.admin {

@@ -191,6 +191,7 @@ impl End {
             process,
             "another process serves from now on; what is under way here may end"
         );
+        service::succeeded_by(process);
     }
 }
 

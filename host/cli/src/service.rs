@@ -33,6 +33,12 @@ pub(crate) fn reloaded(status: &str) {
     tell(&[NotifyState::Ready, NotifyState::Status(status)]);
 }
 
+/// Another process serves. It says so as well, but this one may have ended before that is heard, and systemd would end the
+/// service with the process that it takes for the main one.
+pub(crate) fn succeeded_by(process: u32) {
+    tell(&[NotifyState::MainPid(process)]);
+}
+
 /// A line for people.
 pub(crate) fn status(status: &str) {
     tell(&[NotifyState::Status(status)]);
@@ -46,13 +52,13 @@ pub(crate) fn stopping() {
     ]);
 }
 
-/// Tells systemd that all workers live, as long as they do, twice in the time that it allows. A worker that hangs makes it
-/// end this process and start another.
+/// Tells systemd that all workers live, as long as they do, four times in the time that it allows. A worker that hangs
+/// makes it end this process and start another.
 pub(crate) async fn watch(pulse: Pulse) {
     let Some(allowed) = sd_notify::watchdog_enabled().filter(|allowed| !allowed.is_zero()) else {
         return;
     };
-    let mut clock = tokio::time::interval((allowed / 2).max(Duration::from_millis(1)));
+    let mut clock = tokio::time::interval((allowed / 4).max(Duration::from_millis(1)));
     clock.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         clock.tick().await;
