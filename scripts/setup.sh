@@ -122,6 +122,22 @@ set_up_checkers() {
     cd ../..
 }
 
+# What makes a component of C: zig and wasm-tools.
+set_up_c() {
+    if ! python3 -c 'import ensurepip, venv' 2>/dev/null; then
+        install_packages python3 python3-venv || fail "Python 3 with venv is missing"
+    fi
+    cd examples/c-plugin
+    if ! cmp -s requirements.txt .venv/installed; then
+        say "installing zig and wasm-tools into examples/c-plugin/.venv"
+        rm -rf .venv
+        python3 -m venv .venv
+        .venv/bin/pip install --quiet --disable-pip-version-check --requirement requirements.txt
+        cp requirements.txt .venv/installed
+    fi
+    cd ../..
+}
+
 # What the deployment files are checked with: kubectl's kustomize and the schemas, and a container made by hand.
 set_up_manifests() {
     have bwrap && have tini || install_packages bubblewrap tini || fail "bubblewrap and tini are missing"
@@ -155,6 +171,7 @@ test)
     set_up_systemd || fail "the tests verify units with systemd-analyze: install systemd and try again"
     set_up_clients
     set_up_wasi_http
+    set_up_c
     set_up_manifests
     set_up_checkers
     ;;
