@@ -45,6 +45,19 @@ set_up_rust() {
     done
 }
 
+# usage: environment WHAT: what requirements.txt of this directory lists, in .venv; anew when the list has changed
+environment() {
+    cmp -s requirements.txt .venv/installed && return
+    if ! python3 -c 'import ensurepip, venv' 2>/dev/null; then
+        install_packages python3 python3-venv || fail "Python 3 with venv is missing"
+    fi
+    say "installing $1 into $(basename "$PWD")/.venv"
+    rm -rf .venv
+    python3 -m venv .venv
+    .venv/bin/pip install --quiet --disable-pip-version-check --requirement requirements.txt
+    cp requirements.txt .venv/installed
+}
+
 # What makes the standard components of the tests: cargo for WASI, jco, and componentize-py.
 set_up_wasi_http() {
     # What the tests build has its crates by then.
@@ -53,13 +66,7 @@ set_up_wasi_http() {
     done
     local node="$PWD/tests/clients/.venv/bin"
     cd tests/wasi-http/python
-    if ! cmp -s requirements.txt .venv/installed; then
-        say "installing componentize-py into tests/wasi-http/python/.venv"
-        rm -rf .venv
-        python3 -m venv .venv
-        .venv/bin/pip install --quiet --disable-pip-version-check --requirement requirements.txt
-        cp requirements.txt .venv/installed
-    fi
+    environment "componentize-py"
     cd ../javascript
     if ! cmp -s package-lock.json node_modules/.installed; then
         say "installing jco into tests/wasi-http/javascript/node_modules"
@@ -87,17 +94,8 @@ set_up_clients() {
     have pebble || install_packages pebble || fail "pebble is missing"
     have promtool || install_packages prometheus || fail "promtool is missing: install Prometheus"
     have openssl || install_packages openssl || fail "openssl is missing"
-    if ! python3 -c 'import ensurepip, venv' 2>/dev/null; then
-        install_packages python3 python3-venv || fail "Python 3 with venv is missing"
-    fi
     cd tests/clients
-    if ! cmp -s requirements.txt .venv/installed; then
-        say "installing Node and Playwright for Python into tests/clients/.venv"
-        rm -rf .venv
-        python3 -m venv .venv
-        .venv/bin/pip install --quiet --disable-pip-version-check --requirement requirements.txt
-        cp requirements.txt .venv/installed
-    fi
+    environment "Node and Playwright for Python"
     if ! cmp -s package-lock.json node_modules/.installed; then
         say "installing the Node clients into tests/clients/node_modules"
         PATH="$PWD/.venv/bin:$PATH" npm ci --ignore-scripts --loglevel=error
@@ -108,33 +106,15 @@ set_up_clients() {
 
 # mdbook, and what checks the schema of the configuration and the admin API.
 set_up_checkers() {
-    if ! python3 -c 'import ensurepip, venv' 2>/dev/null; then
-        install_packages python3 python3-venv || fail "Python 3 with venv is missing"
-    fi
     cd tests/checkers
-    if ! cmp -s requirements.txt .venv/installed; then
-        say "installing mdbook, jsonschema and schemathesis into tests/checkers/.venv"
-        rm -rf .venv
-        python3 -m venv .venv
-        .venv/bin/pip install --quiet --disable-pip-version-check --requirement requirements.txt
-        cp requirements.txt .venv/installed
-    fi
+    environment "mdbook, jsonschema and schemathesis"
     cd ../..
 }
 
 # What makes a component of C: zig and wasm-tools.
 set_up_c() {
-    if ! python3 -c 'import ensurepip, venv' 2>/dev/null; then
-        install_packages python3 python3-venv || fail "Python 3 with venv is missing"
-    fi
     cd examples/c-plugin
-    if ! cmp -s requirements.txt .venv/installed; then
-        say "installing zig and wasm-tools into examples/c-plugin/.venv"
-        rm -rf .venv
-        python3 -m venv .venv
-        .venv/bin/pip install --quiet --disable-pip-version-check --requirement requirements.txt
-        cp requirements.txt .venv/installed
-    fi
+    environment "zig and wasm-tools"
     cd ../..
 }
 
@@ -142,13 +122,7 @@ set_up_c() {
 set_up_manifests() {
     have bwrap && have tini || install_packages bubblewrap tini || fail "bubblewrap and tini are missing"
     cd tests/manifests
-    if ! cmp -s requirements.txt .venv/installed; then
-        say "installing kubectl and schemas into tests/manifests/.venv"
-        rm -rf .venv
-        python3 -m venv .venv
-        .venv/bin/pip install --quiet --disable-pip-version-check --requirement requirements.txt
-        cp requirements.txt .venv/installed
-    fi
+    environment "kubectl and schemas"
     cd ../..
 }
 

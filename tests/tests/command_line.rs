@@ -1,6 +1,7 @@
 //! Promise: the command line explains itself, and `witgate demo` shows what it says with nothing else installed.
 
-use std::process::Command;
+use std::fs::OpenOptions;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -47,6 +48,32 @@ fn help_names_every_command_and_every_command_has_help() {
     let known = concat!("witgate ", env!("CARGO_PKG_VERSION"), " (");
     assert!(version.stdout.starts_with(known), "{}", version.stdout);
     assert!(version.stdout.contains("wasmtime 4"), "{}", version.stdout);
+}
+
+#[test]
+fn who_stops_reading_has_seen_enough_and_what_cannot_be_written_is_said() {
+    let setup = Setup::new();
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    drop(reader);
+    let full = OpenOptions::new().write(true).open("/dev/full");
+    let full = full.expect("every Linux has it");
+    for (output, code, told) in [
+        (Stdio::from(writer), 0, ""),
+        (
+            full.into(),
+            1,
+            "witgate: standard output: No space left on device",
+        ),
+    ] {
+        let ended = setup.command(&["schema"]).stdout(output).output();
+        let ended = ended.expect("it starts");
+        let said = String::from_utf8_lossy(&ended.stderr);
+        assert_eq!(ended.status.code(), Some(code), "{said}");
+        assert!(
+            said.starts_with(told) && !said.contains("panicked"),
+            "{said}"
+        );
+    }
 }
 
 #[test]

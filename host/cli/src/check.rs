@@ -11,6 +11,7 @@ use crate::Ended;
 use crate::args::{Check, Format};
 use crate::load::{self, Files};
 use crate::log::color;
+use crate::output;
 
 /// Says what is wrong; whether the configuration can be used.
 pub(crate) fn check(args: &Check) -> Result<bool, Ended> {
@@ -18,12 +19,12 @@ pub(crate) fn check(args: &Check) -> Result<bool, Ended> {
     match (args.format, checked) {
         (Format::Json, checked) => {
             let (valid, document) = document(&args.config, &checked);
-            println!("{document}");
+            output::line(document)?;
             Ok(valid)
         }
         (Format::Text, Ok(checked)) => {
             eprint!("{}", checked.warnings.render(color()));
-            tell(&checked).map_err(Ended::because)?;
+            tell(&checked)?;
             Ok(true)
         }
         (Format::Text, Err(problems)) => Err(load::report(problems)),
@@ -73,9 +74,9 @@ fn examine(path: &Path) -> Result<Result<Checked, Problems>, Ended> {
     }
 }
 
-fn tell(checked: &Checked) -> Result<(), std::fmt::Error> {
+fn tell(checked: &Checked) -> Result<(), Ended> {
     let config = checked.generation.config();
-    println!(
+    output::line(format_args!(
         "{}: ok ({}, {}, {}, {}{})",
         checked.file,
         count(config.listeners.len(), "listener"),
@@ -83,9 +84,9 @@ fn tell(checked: &Checked) -> Result<(), std::fmt::Error> {
         count(config.plugins.len(), "plugin"),
         count(config.upstreams.len(), "upstream"),
         if checked.chromium { ", Chromium" } else { "" },
-    );
+    ))?;
     for plugin in checked.generation.imports() {
-        print!("{}", table(&plugin)?);
+        output::print(table(&plugin).map_err(Ended::because)?)?;
     }
     Ok(())
 }

@@ -20,6 +20,7 @@ use crate::Ended;
 use crate::args::Demo;
 use crate::load;
 use crate::log;
+use crate::output;
 use crate::run::{Signals, runtime};
 
 /// What the demo serves; `UPSTREAM` and `SNAPSHOTS` are filled in.
@@ -49,7 +50,7 @@ async fn serve() -> Result<(), Ended> {
     let server = Server::start(Arc::new(generation)).map_err(Ended::because)?;
     let first = server.listeners().first();
     let address = first.and_then(|listener| listener.address.internet());
-    print_lines(address.ok_or_else(|| Ended::because("the demo has no listener"))?);
+    print_lines(address.ok_or_else(|| Ended::because("the demo has no listener"))?)?;
     signals.next().await;
     server.stop().cut();
     tokio::task::spawn_blocking(|| server.join())
@@ -70,8 +71,8 @@ fn parse(text: &str) -> Result<Config, Ended> {
         .map_err(load::report)
 }
 
-fn print_lines(address: SocketAddr) {
-    println!(
+fn print_lines(address: SocketAddr) -> Result<(), Ended> {
+    output::line(format_args!(
         r#"witgate serves its demo on http://{address}. Try:
 
   host-rewrite: the upstream is sent another Host and shows it
@@ -91,7 +92,7 @@ fn print_lines(address: SocketAddr) {
     curl -i -H 'Authorization: Bearer demo-token' http://{address}/api/snapshot
 
 Ctrl-C ends it."#
-    );
+    ))
 }
 
 /// The upstream: DevTools-like answers below `/json`, elsewhere what it was sent.

@@ -12,7 +12,7 @@ use witgate_proxy::config::Problems;
 
 use crate::args::{Doctor, Format};
 use crate::load::{self, Files, Loaded};
-use crate::{Ended, run};
+use crate::{Ended, output, run};
 
 /// The configuration that is looked at without being named, if it is there.
 const USUAL: &str = "witgate.toml";
@@ -33,8 +33,8 @@ pub(crate) fn doctor(args: &Doctor) -> Result<bool, Ended> {
     });
     system::toolchains(&mut findings);
     match args.format {
-        Format::Text => print!("{}", findings.text().map_err(Ended::because)?),
-        Format::Json => println!("{:#}", findings.document(file.as_deref())),
+        Format::Text => output::print(findings.text().map_err(Ended::because)?)?,
+        Format::Json => output::line(format_args!("{:#}", findings.document(file.as_deref())))?,
     }
     Ok(findings.count(Standing::Wrong) == 0)
 }

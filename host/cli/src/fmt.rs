@@ -11,6 +11,7 @@ use witgate_proxy::config::{Document, means_the_same};
 use crate::Ended;
 use crate::args::Fmt;
 use crate::load::report;
+use crate::output;
 
 /// Lays out each file; whether all are laid out, with `--check` whether they were.
 pub(crate) fn fmt(args: &Fmt) -> Result<bool, Ended> {
@@ -33,11 +34,11 @@ fn one(file: &Path, check: bool) -> Result<bool, Ended> {
         return Ok(true);
     }
     if check {
-        println!("{}", file.display());
+        output::line(file.display())?;
         return Ok(false);
     }
     replace(file, &laid_out).map_err(|error| because(&error))?;
-    println!("{}", file.display());
+    output::line(file.display())?;
     Ok(true)
 }
 
@@ -50,9 +51,7 @@ fn standard_input(check: bool) -> Result<bool, Ended> {
     if check {
         return Ok(laid_out == text);
     }
-    let written = std::io::stdout().write_all(laid_out.as_bytes());
-    written.map_err(|error| Ended::because(format!("standard output: {error}")))?;
-    Ok(true)
+    output::print(laid_out).map(|()| true)
 }
 
 /// The text with the spaces, line breaks and commas that it should have. What it says stays, and so does every comment.

@@ -4,6 +4,7 @@ use crate::Ended;
 use crate::args::Harvest;
 use crate::load;
 use crate::log;
+use crate::output;
 use crate::progress::Progress;
 use crate::run::runtime;
 
@@ -31,7 +32,7 @@ pub(crate) fn harvest(args: &Harvest) -> Result<(), Ended> {
             config.file.display()
         ))
     })?;
-    println!(
+    output::line(format_args!(
         "{}: {} cookies, {} origins with {} items of localStorage, {} databases of IndexedDB and {} files, {} bytes, \
          in {:.1} s",
         config.file.display(),
@@ -42,18 +43,18 @@ pub(crate) fn harvest(args: &Harvest) -> Result<(), Ended> {
         harvested.files,
         harvested.bytes,
         harvested.duration.as_secs_f64(),
-    );
+    ))?;
     if harvested.from_disk > 0 {
-        println!(
+        output::line(format_args!(
             "read from the disk, where localStorage is some seconds older: {} origins (their pages would not open)",
             harvested.from_disk
-        );
+        ))?;
     }
     if harvested.left_out > 0 {
-        println!(
+        output::line(format_args!(
             "left out: {} (the log says what and why)",
             harvested.left_out
-        );
+        ))?;
     }
     Ok(())
 }

@@ -16,6 +16,7 @@ mod log;
 mod manual;
 mod open_files;
 mod operator;
+mod output;
 mod plugin;
 mod profile;
 mod progress;

@@ -1,6 +1,5 @@
 //! What a shell and `man` know of the command line.
 
-use std::io::Write as _;
 use std::path::Path;
 
 use clap::CommandFactory as _;
@@ -8,14 +7,13 @@ use clap_complete::Shell;
 
 use crate::Ended;
 use crate::args::Args;
+use crate::output;
 
 /// Prints a script that completes.
 pub(crate) fn completions(shell: Shell) -> Result<(), Ended> {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Args::command(), "witgate", &mut script);
-    // Whoever reads it may have seen enough.
-    let printed = std::io::stdout().write_all(&script);
-    printed.map_err(|error| Ended::because(format!("the script cannot be printed: {error}")))
+    output::print(String::from_utf8_lossy(&script))
 }
 
 /// Writes `witgate.1`, `witgate-run.1` and so on.

@@ -11,6 +11,7 @@ use crate::Ended;
 use crate::args::Log;
 use crate::load;
 use crate::log;
+use crate::output;
 
 /// How often a backup that takes long says how far it has come.
 const REPORT_INTERVAL: Duration = Duration::from_secs(2);
@@ -111,16 +112,16 @@ fn take(args: &Backup) -> Result<(), Ended> {
         }
     })
     .map_err(|error| Ended::because(format!("no backup was taken: {error}")))?;
-    println!(
+    output::line(format_args!(
         "{}: {}, packed into {} in {:.1} s{}",
         backup.archive.display(),
         amount(backup.contents),
         size(backup.size),
         backup.duration.as_secs_f64(),
         of_chromium(backup.chromium.as_deref()),
-    );
+    ))?;
     for file in &backup.pruned {
-        println!("removed {}", file.display());
+        output::line(format_args!("removed {}", file.display()))?;
     }
     if backup.restless.is_empty() {
         return Ok(());
@@ -144,18 +145,18 @@ fn put_back(args: &Restore) -> Result<(), Ended> {
     let profile = args.which.directory()?;
     let restored = restore(&args.archive, &profile, args.identity.as_deref())
         .map_err(|error| Ended::because(format!("nothing was restored: {error}")))?;
-    println!(
+    output::line(format_args!(
         "{}: {} from the backup of {}{}",
         restored.profile.display(),
         amount(restored.contents),
         restored.taken,
         of_chromium(restored.chromium.as_deref()),
-    );
+    ))?;
     if let Some(before) = restored.before {
-        println!(
+        output::line(format_args!(
             "the profile before is {}; remove it when it is not needed any more",
             before.display()
-        );
+        ))?;
     }
     Ok(())
 }

@@ -8,6 +8,7 @@ use witgate_chrome::{StorageState, write_atomically};
 
 use crate::Ended;
 use crate::args::{Pull, Token};
+use crate::output;
 use crate::snapshot::open;
 use crate::validator::Validator;
 
@@ -24,7 +25,7 @@ pub(crate) fn pull(args: &Pull) -> Result<(), Ended> {
     let known = Validator::known(&args.url, &args.file);
     let (bytes, etag) = match fetch(args, &token, known.as_ref()).map_err(failed)? {
         Answer::Unchanged => {
-            println!("{}: unchanged", args.file.display());
+            output::line(format_args!("{}: unchanged", args.file.display()))?;
             return Ok(());
         }
         Answer::Snapshot { bytes, etag } => (bytes, etag),
@@ -36,13 +37,13 @@ pub(crate) fn pull(args: &Pull) -> Result<(), Ended> {
     if let Some(etag) = etag {
         Validator::new(&args.url, etag, &bytes).keep(&args.file);
     }
-    println!(
+    output::line(format_args!(
         "{}: {} cookies, {} origins, {} bytes",
         args.file.display(),
         state.cookies.len(),
         state.origins.len(),
         bytes.len(),
-    );
+    ))?;
     Ok(())
 }
 

@@ -5,7 +5,7 @@ use witgate_proxy::config::{CodeCache, PluginSchema, schema};
 use witgate_runtime::{Component, Runtime};
 
 use crate::load::BUILTINS;
-use crate::{Ended, chrome_keys, load};
+use crate::{Ended, chrome_keys, load, output};
 
 /// Prints JSON Schema of the whole file, with what each built-in plugin takes.
 pub(crate) fn print() -> Result<(), Ended> {
@@ -20,8 +20,7 @@ pub(crate) fn print() -> Result<(), Ended> {
         }))
     });
     let plugins: Vec<_> = plugins.collect::<Result<_, Ended>>()?;
-    println!("{:#}", schema(chrome_keys::KEYS, &plugins));
-    Ok(())
+    output::line(format_args!("{:#}", schema(chrome_keys::KEYS, &plugins)))
 }
 
 /// Loads a component, which says why it is none of this witgate's, and asks it for the schema of its configuration.

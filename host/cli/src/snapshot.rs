@@ -4,7 +4,6 @@ mod diff;
 mod list;
 mod show;
 
-use std::io::{self, Write as _};
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -49,14 +48,6 @@ pub(crate) fn open(bytes: Vec<u8>, identity: &Identity, limit: u64) -> Result<Ve
     };
     let identities = Identities::read(file).map_err(|error| format!("--identity {error}"))?;
     decrypt(&bytes, &identities, limit).map_err(|error| error.to_string())
-}
-
-/// Prints for people or for programs. Whoever stops reading in the middle has seen enough.
-fn print(text: &str) -> Result<(), Ended> {
-    match io::stdout().write_all(text.as_bytes()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Ended::because(error)),
-        _ => Ok(()),
-    }
 }
 
 fn json(value: &impl serde::Serialize) -> Result<String, Ended> {

@@ -13,6 +13,7 @@ use super::project::Project;
 use super::{build, component};
 use crate::Ended;
 use crate::args::Format;
+use crate::output;
 
 /// Batches of 64 calls, of which the median counts: what else the machine does falls upon few of them.
 const BATCHES: u32 = 200;
@@ -65,9 +66,9 @@ pub(crate) fn bench(args: &Bench) -> Result<(), Ended> {
     match args.format {
         Format::Json => {
             let json = serde_json::to_string_pretty(&costs).map_err(Ended::because)?;
-            println!("{json}");
+            output::line(json)?;
         }
-        Format::Text => print!("{}", table(&costs, baseline.as_ref())),
+        Format::Text => output::print(table(&costs, baseline.as_ref()))?,
     }
     if let (Some(file), true) = (&args.baseline, args.save || baseline.is_none()) {
         let json = serde_json::to_string_pretty(&costs).map_err(Ended::because)?;

@@ -10,7 +10,7 @@ use witgate_runtime::{CONTRACT_VERSION, Interfaces, digest_of, interfaces_of};
 
 use super::args::Inspect;
 use super::component;
-use crate::{Ended, check, load, schema};
+use crate::{Ended, check, load, output, schema};
 
 /// Everything that is to be said of a component.
 struct Found {
@@ -42,15 +42,15 @@ pub(crate) fn inspect(args: &Inspect) -> Result<(), Ended> {
         sha256: digest.iter().map(|byte| format!("{byte:02x}")).collect(),
     };
     match (&found.schema, args) {
-        (Some(schema), Inspect { schema: true, .. }) => println!("{schema:#}"),
+        (Some(schema), Inspect { schema: true, .. }) => output::line(format_args!("{schema:#}"))?,
         (None, Inspect { schema: true, .. }) => {
             return Err(Ended::because(format!(
                 "{} has no schema of its configuration",
                 args.component
             )));
         }
-        (_, Inspect { json: true, .. }) => println!("{:#}", found.json()),
-        _ => print!("{}", found.text().map_err(Ended::because)?),
+        (_, Inspect { json: true, .. }) => output::line(format_args!("{:#}", found.json()))?,
+        _ => output::print(found.text().map_err(Ended::because)?)?,
     }
     Ok(())
 }

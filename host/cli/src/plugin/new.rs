@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use super::args::{Hook, Language, New};
 use super::template::Filling;
 use crate::Ended;
+use crate::output;
 
 /// The files of `wit/`, by name.
 const CONTRACT: &[(&str, &str)] = include!(concat!(env!("OUT_DIR"), "/contract.rs"));
@@ -83,8 +84,7 @@ pub(crate) fn new(args: &New) -> Result<(), Ended> {
     for (name, text) in files(args, &hooks)? {
         write(&directory.join(name), &text)?;
     }
-    println!("{}", next_steps(args, &directory));
-    Ok(())
+    output::line(next_steps(args, &directory))
 }
 
 /// The name becomes that of a crate, a package, a module, a file and a WIT package.

@@ -21,6 +21,7 @@ use super::{args, build, component};
 use crate::Ended;
 use crate::load;
 use crate::log::color;
+use crate::output;
 use case::Suite;
 use run::Outcome;
 
@@ -67,7 +68,7 @@ pub(crate) fn test(args: &args::Test) -> Result<bool, Ended> {
         None => true,
     };
     let component = loaded(&bytes)?;
-    let ran = run_all(&suites, &component, args.filter.as_deref());
+    let ran = run_all(&suites, &component, args.filter.as_deref())?;
     if let Some(file) = &args.junit {
         let report = junit::report(&ran);
         fs::write(file, report)
@@ -80,7 +81,7 @@ pub(crate) fn test(args: &args::Test) -> Result<bool, Ended> {
         .iter()
         .filter(|ran| !ran.outcome.failures.is_empty())
         .count();
-    println!("{}", summary(ran.len(), failed));
+    output::line(summary(ran.len(), failed))?;
     Ok(own_passed && failed == 0 && (!ran.is_empty() || has_own_tests))
 }
 
@@ -110,7 +111,11 @@ pub(crate) fn loaded(bytes: &[u8]) -> Result<Component, Ended> {
     loaded
 }
 
-fn run_all(suites: &[Suite], component: &Component, filter: Option<&str>) -> Vec<Ran> {
+fn run_all(
+    suites: &[Suite],
+    component: &Component,
+    filter: Option<&str>,
+) -> Result<Vec<Ran>, Ended> {
     let mut all = Vec::new();
     for suite in suites {
         let file = suite.file.strip_prefix(".").unwrap_or(&suite.file);
@@ -128,11 +133,11 @@ fn run_all(suites: &[Suite], component: &Component, filter: Option<&str>) -> Vec
                 outcome,
                 took: begun.elapsed(),
             };
-            print!("{}", line_of(&ran));
+            output::print(line_of(&ran))?;
             all.push(ran);
         }
     }
-    all
+    Ok(all)
 }
 
 /// One line for a test that passed, and everything for one that did not.

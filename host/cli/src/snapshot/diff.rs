@@ -6,9 +6,10 @@ use std::process::ExitCode;
 use witgate_chrome::snapshot::entries::Kind;
 use witgate_chrome::snapshot::{Change, Difference, comparison};
 
-use super::{json, print, read};
+use super::{json, read};
 use crate::Ended;
 use crate::args::{Diff, Format};
+use crate::output::print;
 
 /// 0 they hold the same, 1 they differ.
 pub(crate) fn diff(args: &Diff) -> Result<ExitCode, Ended> {
@@ -23,7 +24,7 @@ pub(crate) fn diff(args: &Diff) -> Result<ExitCode, Ended> {
     let differences = comparison::between(&read(&args.old)?, &read(&args.new)?);
     match args.format {
         Format::Json => print(&json(&differences)?)?,
-        Format::Text => print(&differences.iter().map(as_line).collect::<String>())?,
+        Format::Text => print(differences.iter().map(as_line).collect::<String>())?,
     }
     Ok(match differences.is_empty() {
         true => ExitCode::SUCCESS,

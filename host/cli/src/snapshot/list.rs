@@ -5,9 +5,10 @@ use std::time::SystemTime;
 use serde::Serialize;
 use witgate_chrome::snapshot::{Generation, Status, history};
 
-use super::{json, print, roughly};
+use super::{json, roughly};
 use crate::Ended;
 use crate::args::{Format, List};
+use crate::output::print;
 
 #[derive(Serialize)]
 struct Listed {
@@ -32,12 +33,12 @@ pub(crate) fn list(args: &List) -> Result<(), Ended> {
         .collect();
     match args.format {
         Format::Json => print(&json(&listed)?),
-        Format::Text if listed.is_empty() => print(&format!(
+        Format::Text if listed.is_empty() => print(format!(
             "no generations of {} are kept in {}\n",
             args.file.display(),
             history::directory(&args.file).display()
         )),
-        Format::Text => print(&listed.iter().map(as_line).collect::<String>()),
+        Format::Text => print(listed.iter().map(as_line).collect::<String>()),
     }
 }
 

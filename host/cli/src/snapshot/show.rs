@@ -6,9 +6,10 @@ use std::time::SystemTime;
 use serde::Serialize;
 use witgate_chrome::snapshot::{Summary, Timestamp};
 
-use super::{json, print, read, roughly};
+use super::{json, read, roughly};
 use crate::Ended;
 use crate::args::{Format, Show};
+use crate::output::print;
 
 #[derive(Serialize)]
 struct Shown {
