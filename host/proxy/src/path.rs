@@ -34,11 +34,15 @@ pub(crate) fn look(path: &str) -> Look {
 
 /// Whether servers differ in how they read a path in its normal form.
 pub(crate) fn has_other_readings(normal: &str) -> bool {
-    look(normal).readings || STRUCTURAL.iter().any(|(escape, _)| normal.contains(escape))
+    let escapes = ["%2F", "%5C", "%3B", "%25"];
+    look(normal).readings || escapes.iter().any(|escape| normal.contains(escape))
 }
 
-/// Escapes that say what a path's parts are once they are decoded.
-const STRUCTURAL: [(&str, &str); 4] = [("%2F", "/"), ("%5C", "\\"), ("%3B", ";"), ("%25", "%")];
+/// Characters that say what a path's parts are once they are decoded.
+const STRUCTURAL: &[u8] = b"/\\;%";
+/// How often a path is decoded to find what it may mean. A proxy and what stands behind it may both do so, and one of them
+/// twice.
+const ROUNDS: usize = 3;
 
 /// The normal form: dot segments resolved, unreserved characters decoded, other escapes in capitals (RFC 3986 §6.2.2).
 ///
@@ -55,13 +59,10 @@ pub(crate) fn normal(path: &str) -> Result<String, &'static str> {
 
 /// Every other way in which a server might read a path in its normal form, each in its normal form.
 pub(crate) fn other_readings(path: &str) -> impl Iterator<Item = String> {
-    let once = decode_structural(path);
-    let twice = decode_structural(&once);
-    let spellings = [path.to_owned(), once, twice];
     // Whether a backslash is a slash, a semicolon begins a segment's parameters, and several slashes are one.
     let habits = (0..8).map(|bits| (bits & 1 > 0, bits & 2 > 0, bits & 4 > 0));
     let habits: Vec<_> = habits.collect();
-    spellings.into_iter().flat_map(move |spelling| {
+    spellings(path).into_iter().flat_map(move |spelling| {
         let read = move |(backslash, parameters, slashes)| {
             let mut path = spelling.clone();
             if backslash {
@@ -82,31 +83,53 @@ pub(crate) fn other_readings(path: &str) -> impl Iterator<Item = String> {
 /// Whether some server finds `.` or `..` among the segments of a path in its normal form. Such a path leads out of
 /// whatever is put before it, wherever it goes.
 pub(crate) fn hides_dot_segments(path: &str) -> bool {
-    let once = decode_structural(path);
-    let twice = decode_structural(&once);
     let is_dots = |segment: &str| matches!(segment.split(';').next(), Some("." | ".."));
-    [path, &once, &twice]
-        .into_iter()
-        .any(|spelling| spelling.split(['/', '\\']).any(is_dots))
+    let hides = |spelling: &String| spelling.split(['/', '\\']).any(is_dots);
+    spellings(path).iter().any(hides)
 }
 
-/// `%2F` → `/` and the like, where the path would be divided by it. Other escapes stay, since that is how routes write them.
-fn decode_structural(path: &str) -> String {
+/// A path as it is, and as it is once decoded, twice, and so on.
+fn spellings(path: &str) -> Vec<String> {
+    let mut spellings = vec![path.to_owned()];
+    let mut spelling = path;
+    let mut decoded;
+    for _ in 0..ROUNDS {
+        decoded = decode_leniently(spelling);
+        if decoded == spelling {
+            break;
+        }
+        spellings.push(decoded);
+        spelling = spellings.last().expect("one was pushed");
+    }
+    spellings
+}
+
+/// What divides a path, and unreserved characters. Other escapes stay, since that is how routes write them; so does what
+/// is none, and hides none that follows it.
+fn decode_leniently(path: &str) -> String {
     let mut decoded = String::with_capacity(path.len());
     let mut rest = path;
     while let Some(at) = rest.find('%') {
         decoded.push_str(&rest[..at]);
         rest = &rest[at..];
-        let found = STRUCTURAL
-            .iter()
-            .find(|(escape, _)| rest.starts_with(escape));
-        let (escape, character) = found.unwrap_or(&("%", "%"));
-        decoded.push_str(character);
-        rest = &rest[escape.len()..];
+        let byte = escaped(rest).filter(|byte| is_unreserved(*byte) || STRUCTURAL.contains(byte));
+        decoded.push(byte.map_or('%', char::from));
+        rest = &rest[if byte.is_some() { 3 } else { 1 }..];
     }
     decoded.push_str(rest);
-    // What two rounds of decoding make of `%2541`. An escape that is none by now is a plain character to them.
-    decode_unreserved(&decoded).unwrap_or(decoded)
+    decoded
+}
+
+/// The byte that an escape at the beginning of `text` stands for.
+fn escaped(text: &str) -> Option<u8> {
+    let hex = text.get(1..3)?;
+    let is_hex = hex.bytes().all(|byte| byte.is_ascii_hexdigit());
+    is_hex.then(|| u8::from_str_radix(hex, 16).ok())?
+}
+
+/// RFC 3986 §2.3.
+fn is_unreserved(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"-._~".contains(&byte)
 }
 
 fn without_parameters(path: &str) -> String {
@@ -137,10 +160,7 @@ fn decode_unreserved(path: &str) -> Result<String, &'static str> {
         if at > 0 {
             before = 0;
         }
-        let digits = rest
-            .get(at + 1..at + 3)
-            .filter(|hex| hex.bytes().all(|b| b.is_ascii_hexdigit()));
-        let byte = digits.and_then(|hex| u8::from_str_radix(hex, 16).ok());
+        let byte = escaped(&rest[at..]);
         match byte {
             None | Some(0) => return Err("the path has a broken or forbidden percent escape"),
             // `%C0%AE` is a dot to whoever does not mind that UTF-8 has a shorter one.
@@ -152,9 +172,7 @@ fn decode_unreserved(path: &str) -> Result<String, &'static str> {
             {
                 return Err("the path has a character of UTF-8 that is longer than it has to be");
             }
-            Some(byte) if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) => {
-                decoded.push(char::from(byte))
-            }
+            Some(byte) if is_unreserved(byte) => decoded.push(char::from(byte)),
             Some(byte) => write!(decoded, "%{byte:02X}").expect("a String takes everything"),
         }
         before = byte.unwrap_or_default();
@@ -248,6 +266,9 @@ mod tests {
             "/x%5C..%5Cy",
             "/x/%252E%252E/y",
             "/..%252Fy",
+            "/x/%25252E%25252E/y",
+            "/x/%25/%252E%252E/y",
+            "/x/%25zz/%2500/%252E%252E/y",
         ] {
             let path = normal(path).expect(path);
             assert!(
@@ -255,7 +276,9 @@ mod tests {
                 "{path}"
             );
         }
-        for path in ["/x%2Fy", "/..a;b/c", "/a..%2Fb", "/x//y", "/...;a"] {
+        for path in [
+            "/x%2Fy", "/..a;b/c", "/a..%2Fb", "/x//y", "/...;a", "/100%25",
+        ] {
             assert!(!hides_dot_segments(path), "{path}");
         }
     }
@@ -304,6 +327,9 @@ mod tests {
                 "/public/x%2F..%2F..%2Fadmin%2F..;%2F..;%2Fpublic",
                 "/admin/..;/..;/public",
             ),
+            ("/.%25;;/%252e%252e/admin;a", "/admin"),
+            ("/public/%25zz/%252e%252e/%252e%252e/admin", "/admin"),
+            ("/%25252561dmin", "/%61dmin"),
             ("/my%20files//x", "/my%20files/x"),
         ] {
             let path = normal(path).expect(path);
