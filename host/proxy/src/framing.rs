@@ -356,8 +356,8 @@ fn chunk_size(size: u64, digits: u8, byte: u8) -> Result<State, Refusal> {
     }
 }
 
-/// Digits and nothing else.
-fn decimal(text: &[u8]) -> Option<u64> {
+/// Digits and nothing else, and no more than any body has.
+pub(crate) fn decimal(text: &[u8]) -> Option<u64> {
     let digits = text.iter().all(u8::is_ascii_digit);
     std::str::from_utf8(text)
         .ok()

@@ -12,6 +12,7 @@ pub(crate) mod fuzzed;
 
 use super::websocket_key::{self, OwnKey};
 use crate::failure::Failure;
+use crate::framing;
 
 /// Settles the head: one authority, which is in `Host`, a target in origin form, one `Cookie`, and a WebSocket that is
 /// asked for as in HTTP/1.1.
@@ -93,12 +94,11 @@ fn settle_authority(parts: &mut Parts) -> Result<(), Failure> {
     Ok(())
 }
 
-/// As in HTTP/1.1: said once, as a number (RFC 9110 §8.6). h2 has refused lengths that differ, and takes an empty one for 0.
+/// As in HTTP/1.1: said once, as a number (RFC 9110 §8.6). h2 resets the stream for most that are none, and takes an empty
+/// one for 0.
 fn check_length(headers: &HeaderMap) -> Result<(), Failure> {
     let mut lengths = headers.get_all(header::CONTENT_LENGTH).iter();
-    let is_number = |length: &HeaderValue| {
-        !length.is_empty() && length.as_bytes().iter().all(u8::is_ascii_digit)
-    };
+    let is_number = |length: &HeaderValue| framing::decimal(length.as_bytes()).is_some();
     match lengths.next().is_none_or(is_number) && lengths.next().is_none() {
         true => Ok(()),
         false => Err(Failure::bad_request(
@@ -213,6 +213,24 @@ mod tests {
         settle(&mut parts, 3).expect("it is sound");
         let cookies: Vec<_> = parts.headers.get_all(header::COOKIE).iter().collect();
         assert_eq!(cookies, ["a=1; b=2; c=3"]);
+    }
+
+    #[test]
+    fn a_length_is_a_number_that_can_be_counted_to() {
+        for (length, sound) in [
+            ("0", true),
+            ("18446744073709551615", true),
+            ("18446744073709551616", false),
+            ("666666666666666666666", false),
+            ("", false),
+            ("+1", false),
+        ] {
+            let settled = settle(
+                &mut parts("https://a.example/", &[("content-length", length)]),
+                9,
+            );
+            assert_eq!(settled.is_ok(), sound, "{length}");
+        }
     }
 
     #[test]
