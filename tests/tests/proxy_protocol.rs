@@ -85,6 +85,7 @@ fn what_is_no_header_and_who_is_no_balancer_is_refused() {
         b"PROXY TCP4 192.0.2.700 127.0.0.1 5000 80\r\n",
         b"PROXY UDP4 192.0.2.7 127.0.0.1 5000 80\r\n",
         &[b"PROXY UNKNOWN ", &[b'x'; 100][..]].concat(),
+        b"PROXY UNKNOWN \n \r x\r\n",
         &binary(2, 0x11, &[0; 12]),
         &binary(1, 0x11, &[0; 3]),
         &binary(1, 0x11, &[0; 5000]),

@@ -79,7 +79,12 @@ async fn read_line(socket: &mut (impl AsyncRead + Unpin), header: &mut Vec<u8>) 
         // One at a time, since what is behind the line is for somebody else.
         header.push(socket.read_u8().await?);
     }
-    Ok(())
+    // A line feed or a carriage return of its own would be where others see the end of the line.
+    let line = &header[..header.len() - 2];
+    match line.iter().all(|byte| matches!(byte, b' '..=b'~')) {
+        true => Ok(()),
+        false => Err(refused("the line is no text")),
+    }
 }
 
 fn refused(why: impl std::fmt::Display) -> io::Error {
