@@ -24,25 +24,28 @@ use crate::file::FileBody;
 use crate::upstream::{Lease, Waits};
 
 /// A body: of one piece, from a connection, from a file, or one of these passed through a plugin.
+///
+/// It is part of a message that is moved some twenty times on its way, and of every place where a connection keeps one;
+/// so it is as small as it can be. `None` when there is none, or all of one piece was taken.
 #[derive(Debug)]
-pub(crate) struct Body(Kind);
+pub(crate) struct Body(Option<Box<Kind>>);
 
 #[derive(Debug)]
 enum Kind {
-    /// `None` when it was taken, or was empty to begin with.
-    Full(Option<Bytes>),
+    /// Not empty.
+    Full(Bytes),
     /// One piece and what follows it, each until it was taken.
-    Trailed(Box<(Option<Bytes>, Option<HeaderMap>)>),
+    Trailed(Option<Bytes>, Option<HeaderMap>),
     Stream(Stream),
     File(FileBody),
     Transformed(Box<Transformed>),
     Compressed(Box<Compressed>),
     /// Of a component's response.
-    Component(Box<Written>),
+    Component(Written),
     /// Of a request that a middleware passes on.
     Onward(WasiBody),
     /// One that has begun: what was read of it, until that was taken, and the rest.
-    Begun(Box<(Option<Read>, Body)>),
+    Begun(Option<Read>, Body),
 }
 
 /// What was read of a body.
@@ -83,13 +86,19 @@ const LONGEST_DISCARD: Duration = Duration::from_secs(5);
 
 impl Body {
     pub(crate) fn empty() -> Self {
-        Self(Kind::Full(None))
+        Self(None)
+    }
+
+    fn of(kind: Kind) -> Self {
+        Self(Some(Box::new(kind)))
     }
 
     pub(crate) fn full(bytes: impl Into<Bytes>) -> Self {
-        Self(Kind::Full(
-            Some(bytes.into()).filter(|bytes| !bytes.is_empty()),
-        ))
+        let bytes = bytes.into();
+        match bytes.is_empty() {
+            true => Self::empty(),
+            false => Self::of(Kind::Full(bytes)),
+        }
     }
 
     /// Of one piece, with these trailers if there are any.
@@ -98,11 +107,11 @@ impl Body {
             return Self::full(bytes);
         }
         let bytes = Some(bytes).filter(|bytes| !bytes.is_empty());
-        Self(Kind::Trailed(Box::new((bytes, Some(trailers)))))
+        Self::of(Kind::Trailed(bytes, Some(trailers)))
     }
 
     pub(crate) fn file(file: FileBody) -> Self {
-        Self(Kind::File(file))
+        Self::of(Kind::File(file))
     }
 
     /// A client's request body: bounded in size and in how long it may pause, its bytes counted.
@@ -116,7 +125,7 @@ impl Body {
             progress.ended.set(true);
             return Self::empty();
         }
-        Self(Kind::Stream(Stream {
+        Self::of(Kind::Stream(Stream {
             incoming,
             pause: Pause::new(pause),
             end: None,
@@ -134,7 +143,7 @@ impl Body {
             return Self::empty();
         }
         let lease = Some(lease);
-        Self(Kind::Stream(Stream {
+        Self::of(Kind::Stream(Stream {
             incoming,
             pause: Pause::with(waits.pause, alarm),
             end: waits.end,
@@ -147,31 +156,34 @@ impl Body {
     /// The body of a component's response, bounded in how long it may pause.
     pub(crate) fn component(body: HttpBody, pause: Duration) -> Self {
         let pause = Pause::new(pause);
-        Self(Kind::Component(Box::new(Written { body, pause })))
+        Self::of(Kind::Component(Written { body, pause }))
     }
 
     /// The body of a request that a middleware passes on.
     pub(crate) fn onward(body: WasiBody) -> Self {
-        Self(Kind::Onward(body))
+        Self::of(Kind::Onward(body))
     }
 
     /// The same body once more, where it can be sent twice: there is none, or it is of one piece.
     pub(crate) fn again(&self) -> Option<Self> {
-        match &self.0 {
-            Kind::Full(bytes) => Some(Self(Kind::Full(bytes.clone()))),
-            Kind::Trailed(whole) => Some(Self(Kind::Trailed(whole.clone()))),
-            _ => None,
+        match self.0.as_deref() {
+            None => Some(Self::empty()),
+            Some(Kind::Full(bytes)) => Some(Self::of(Kind::Full(bytes.clone()))),
+            Some(Kind::Trailed(bytes, trailers)) => {
+                Some(Self::of(Kind::Trailed(bytes.clone(), trailers.clone())))
+            }
+            Some(_) => None,
         }
     }
 
     /// The same body with what was read of it.
     pub(crate) fn after(self, first: Read) -> Self {
-        Self(Kind::Begun(Box::new((Some(first), self))))
+        Self::of(Kind::Begun(Some(first), self))
     }
 
     /// The same body, passed through a plugin.
     pub(crate) fn transformed(self, transform: BodyTransform) -> Self {
-        Self(Kind::Transformed(Box::new(Transformed {
+        Self::of(Kind::Transformed(Box::new(Transformed {
             source: self,
             step: Step::Read(transform),
             trailers: None,
@@ -180,7 +192,7 @@ impl Body {
 
     /// The same body, compressed.
     pub(crate) fn compressed(self, encoder: Encoder) -> Self {
-        Self(Kind::Compressed(Box::new(Compressed::new(self, encoder))))
+        Self::of(Kind::Compressed(Box::new(Compressed::new(self, encoder))))
     }
 
     /// The same body, passed through a plugin and read to its end. The exchange comes back with what the plugin made
@@ -230,17 +242,17 @@ impl Body {
 
     /// The trailers, where they are known before the body is sent.
     pub(crate) fn trailers(&self) -> Option<&HeaderMap> {
-        match &self.0 {
-            Kind::Trailed(whole) => whole.1.as_ref(),
+        match self.0.as_deref() {
+            Some(Kind::Trailed(_, trailers)) => trailers.as_ref(),
             _ => None,
         }
     }
 
     /// The same body without trailers, where they are known before it is sent.
     pub(crate) fn without_trailers(self) -> Self {
-        match self.0 {
-            Kind::Trailed(whole) => Self(Kind::Full(whole.0)),
-            _ => self,
+        match self.0.map(|kind| *kind) {
+            Some(Kind::Trailed(bytes, _)) => Self::full(bytes.unwrap_or_default()),
+            kind => Self(kind.map(Box::new)),
         }
     }
 
@@ -267,27 +279,27 @@ impl Body {
 
     /// The body as it comes from the connection, without the plugins it would pass through.
     fn into_source(self) -> Self {
-        match self.0 {
-            Kind::Transformed(transformed) => transformed.source.into_source(),
-            _ => self,
+        match self.0.map(|kind| *kind) {
+            Some(Kind::Transformed(transformed)) => transformed.source.into_source(),
+            kind => Self(kind.map(Box::new)),
         }
     }
 
     /// It is what a connection brings, or was read from one to its end; nobody else has to add to it.
     pub(crate) fn is_of_a_connection(&self) -> bool {
         matches!(
-            self.0,
-            Kind::Full(_) | Kind::Trailed(_) | Kind::Stream(_) | Kind::File(_)
+            self.0.as_deref(),
+            None | Some(Kind::Full(_) | Kind::Trailed(..) | Kind::Stream(_) | Kind::File(_))
         )
     }
 
     /// When it has to be over (`timeouts.total`).
     pub(crate) fn end(&self) -> Option<Instant> {
-        match &self.0 {
+        match self.0.as_deref()? {
             Kind::Stream(stream) => stream.end,
             Kind::Transformed(transformed) => transformed.source.end(),
             Kind::Compressed(compressed) => compressed.source().end(),
-            Kind::Begun(begun) => begun.1.end(),
+            Kind::Begun(_, rest) => rest.end(),
             _ => None,
         }
     }
@@ -306,16 +318,19 @@ impl http_body::Body for Body {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        match &mut self.0 {
-            Kind::Full(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
-            Kind::Trailed(whole) => {
-                let (bytes, trailers) = &mut **whole;
+        let Some(kind) = self.0.as_deref_mut() else {
+            return Poll::Ready(None);
+        };
+        match kind {
+            Kind::Full(bytes) => {
+                let bytes = std::mem::take(bytes);
+                self.0 = None;
+                Poll::Ready(Some(Ok(Frame::data(bytes))))
+            }
+            Kind::Trailed(bytes, trailers) => {
                 let frame = bytes.take().map(Frame::data);
-                Poll::Ready(
-                    frame
-                        .or_else(|| trailers.take().map(Frame::trailers))
-                        .map(Ok),
-                )
+                let frame = frame.or_else(|| trailers.take().map(Frame::trailers));
+                Poll::Ready(frame.map(Ok))
             }
             Kind::Stream(stream) => stream.poll_frame(cx),
             Kind::File(file) => Poll::Ready(file.next().map(|bytes| Ok(Frame::data(bytes?)))),
@@ -323,22 +338,25 @@ impl http_body::Body for Body {
             Kind::Compressed(compressed) => compressed.poll_frame(cx),
             Kind::Component(written) => written.poll_frame(cx),
             Kind::Onward(body) => Pin::new(body).poll_frame(cx).map_err(BodyError::from),
-            Kind::Begun(begun) => match begun.0.take() {
+            Kind::Begun(first, rest) => match first.take() {
                 Some(first) => Poll::Ready(Some(first)),
-                None => Pin::new(&mut begun.1).poll_frame(cx),
+                None => Pin::new(rest).poll_frame(cx),
             },
         }
     }
 
     fn is_end_stream(&self) -> bool {
-        match &self.0 {
-            Kind::Full(bytes) => bytes.is_none(),
-            Kind::Trailed(whole) => whole.0.is_none() && whole.1.is_none(),
+        let Some(kind) = self.0.as_deref() else {
+            return true;
+        };
+        match kind {
+            Kind::Full(_) => false,
+            Kind::Trailed(bytes, trailers) => bytes.is_none() && trailers.is_none(),
             Kind::Stream(stream) => stream.incoming.is_end_stream(),
             Kind::File(file) => file.is_end(),
             Kind::Component(written) => written.body.is_end_stream(),
             Kind::Onward(body) => body.is_end_stream(),
-            Kind::Begun(begun) => begun.0.is_none() && begun.1.is_end_stream(),
+            Kind::Begun(first, rest) => first.is_none() && rest.is_end_stream(),
             Kind::Compressed(compressed) => compressed.is_end_stream(),
             Kind::Transformed(transformed) => {
                 matches!(transformed.step, Step::Ended) && transformed.trailers.is_none()
@@ -347,19 +365,18 @@ impl http_body::Body for Body {
     }
 
     fn size_hint(&self) -> SizeHint {
-        match &self.0 {
-            Kind::Full(bytes) => {
-                SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64))
-            }
+        let Some(kind) = self.0.as_deref() else {
+            return SizeHint::with_exact(0);
+        };
+        match kind {
+            Kind::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Kind::Stream(stream) => stream.incoming.size_hint(),
             Kind::File(file) => SizeHint::with_exact(file.left()),
-            Kind::Trailed(_) | Kind::Transformed(_) | Kind::Compressed(_) => SizeHint::default(),
+            Kind::Trailed(..) | Kind::Transformed(_) | Kind::Compressed(_) => SizeHint::default(),
             Kind::Component(written) => written.body.size_hint(),
             Kind::Onward(body) => body.size_hint(),
-            Kind::Begun(begun) => match begun.0 {
-                Some(_) => SizeHint::default(),
-                None => begun.1.size_hint(),
-            },
+            Kind::Begun(Some(_), _) => SizeHint::default(),
+            Kind::Begun(None, rest) => rest.size_hint(),
         }
     }
 }

@@ -1,4 +1,5 @@
-//! The life of a request, read from top to bottom. The drawing in the crate's documentation is of [`live`].
+//! The life of a request, read from top to bottom. The drawing in the crate's documentation is of [`receive`] and
+//! [`live`].
 //!
 //! Stages that not every exchange comes to are boxed: what they take would otherwise be part of every exchange, which is
 //! moved when it begins, and of every connection, which keeps room for one.
@@ -10,6 +11,7 @@ use std::time::Duration;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Version, header, request};
 use hyper::Request;
 use hyper::body::Incoming;
+use hyper::upgrade::OnUpgrade;
 use tokio::time::Instant;
 use witgate_runtime::{Exchange, HeadLimits};
 
@@ -37,13 +39,44 @@ use crate::upgrade_limits::Permit;
 use crate::upstream::{Outgoing, Waits, WorkerUpstream};
 use crate::worker::WorkerRoute;
 
-/// Serves one request. Whatever happens on the way ends in a response and a line in the access log.
-pub(crate) async fn serve(
+/// A request that was read and routed, or cannot be. In a box: a future that takes something keeps room for it to its end.
+pub(crate) struct Begun {
     context: Rc<Context>,
-    peer: Rc<Peer>,
+    entry: Box<Entry>,
+    /// `HEAD`
+    head_only: bool,
+    /// A stream of HTTP/2 that would be a WebSocket.
+    is_stream: bool,
+    /// Of gRPC.
+    call: Option<Call>,
+    /// What becomes a tunnel, if that is asked for and granted.
+    client_end: Option<OnUpgrade>,
+    next: Result<Next, Failure>,
+}
+
+/// Where a request goes.
+enum Next {
+    /// To the chain of its route.
+    Route(Routed),
+    /// Nowhere: there is an answer.
+    Answer(Box<Response<Body>>),
+}
+
+/// A request on the way to the chain of its route.
+struct Routed {
+    /// Place among the worker's routes.
+    route: usize,
+    exchange: Box<Exchange>,
+    body: Body,
+}
+
+/// Begins the life of a request: what needs no waiting.
+pub(crate) fn begin(
+    context: Rc<Context>,
+    peer: &Peer,
     mut request: Request<Incoming>,
     busy: Busy,
-) -> Response<Accounted> {
+) -> Box<Begun> {
     let mut entry = Box::new(Entry::new(
         request.method().clone(),
         context.name.clone(),
@@ -59,58 +92,26 @@ pub(crate) async fn serve(
     let head_only = request.method() == Method::HEAD;
     let call = Call::of(request.method(), request.headers());
     let is_stream = tunnel::is_stream_offered(&request);
-    let mut client_end = tunnel::offered(&mut request);
-    let mut messages = MessageChain::default();
-    let upgradable = client_end.is_some();
-    let lived = live(
-        &context,
-        &peer,
-        request,
-        upgradable,
-        &mut entry,
-        &mut messages,
-    );
-    let mut response = match lived.await {
-        Ok(response) => response,
-        Err(failure) => fail(&mut entry, &failure),
-    };
-    if is_stream && response.status().is_success() {
-        // The stream would be the WebSocket.
-        let failure = Failure::bad_gateway("no WebSocket was granted, and nothing was refused");
-        response = fail(&mut entry, &failure);
-    }
-    entry.status = Some(response.status());
-    response = framed(response, head_only);
-    if let Some(kept) = &entry.kept {
-        kept.note_response(&response);
-    }
-    if let Some(call) = call {
-        call.settle(&mut response);
-    }
-    if let Some(granted) = response.extensions_mut().remove::<Granted>()
-        && let Some(client_end) = client_end.take()
-    {
-        entry.upgraded();
-        context
-            .worker
-            .tasks
-            .spawn(tunnel::run(client_end, granted, messages, entry));
-        // The tunnel has the entry; the head of a 101 needs an account of nothing.
-        return response.map(|_| Accounted::without_entry());
-    }
-    response.map(|body| Accounted::new(body, entry))
+    let client_end = tunnel::offered(&mut request);
+    let next = receive(&context, peer, request, &mut entry);
+    Box::new(Begun {
+        context,
+        entry,
+        head_only,
+        is_stream,
+        call,
+        client_end,
+        next,
+    })
 }
 
-/// Every stage in order. An error is a failure of the exchange for which no response hooks run. Who looks at the messages
-/// of a WebSocket that it ends in is put into `messages`.
-async fn live(
+/// The stages up to the route, in order.
+fn receive(
     context: &Context,
     peer: &Peer,
     request: Request<Incoming>,
-    upgradable: bool,
     entry: &mut Entry,
-    messages: &mut MessageChain,
-) -> Result<Response<Body>, Failure> {
+) -> Result<Next, Failure> {
     let worker = &context.worker;
     let (mut parts, incoming) = request.into_parts();
 
@@ -146,17 +147,18 @@ async fn live(
         && let Some(answer) = acme::answer(parts.uri.path())
     {
         worker.discard(body);
-        return Ok(Response::new(Body::full(answer)));
+        return Ok(Next::Answer(Box::new(Response::new(Body::full(answer)))));
     }
 
     // The route, by what the head says now.
-    let route = match route_of(context, &received, &parts) {
-        Ok(route) => route,
+    let index = match route_of(context, &received, &parts) {
+        Ok(index) => index,
         Err(failure) => {
             worker.discard(body);
             return Err(failure);
         }
     };
+    let route = worker.route(index);
     entry.route = route.name.clone();
     entry.counts = route.counts.clone();
     entry.is_logged = route.access_log;
@@ -178,8 +180,75 @@ async fn live(
             size: limits.header_size,
         },
     });
-
     entry.kept = (route.to_tell.as_ref()).map(|plugins| Kept::new(plugins, &worker.completions));
+    Ok(Next::Route(Routed {
+        route: index,
+        exchange,
+        body,
+    }))
+}
+
+/// Serves a request that has begun. Whatever happens ends in a response and a line in the access log.
+pub(crate) async fn serve(begun: Box<Begun>) -> Response<Accounted> {
+    let Begun {
+        context,
+        mut entry,
+        head_only,
+        is_stream,
+        call,
+        client_end,
+        next,
+    } = *begun;
+    let mut messages = MessageChain::default();
+    let upgradable = client_end.is_some();
+    let lived = match next {
+        Ok(Next::Route(routed)) => {
+            live(&context, routed, upgradable, &mut entry, &mut messages).await
+        }
+        Ok(Next::Answer(answer)) => Ok(*answer),
+        Err(failure) => Err(failure),
+    };
+    let mut response = lived.unwrap_or_else(|failure| fail(&mut entry, &failure));
+    if is_stream && response.status().is_success() {
+        // The stream would be the WebSocket.
+        let failure = Failure::bad_gateway("no WebSocket was granted, and nothing was refused");
+        response = fail(&mut entry, &failure);
+    }
+    entry.status = Some(response.status());
+    response = framed(response, head_only);
+    if let Some(kept) = &entry.kept {
+        kept.note_response(&response);
+    }
+    if let Some(call) = call {
+        call.settle(&mut response);
+    }
+    if let Some(granted) = response.extensions_mut().remove::<Granted>()
+        && let Some(client_end) = client_end
+    {
+        entry.upgraded();
+        let tunnel = tunnel::run(client_end, granted, messages, entry);
+        context.worker.tasks.spawn(tunnel);
+        // The tunnel has the entry; the head of a 101 needs an account of nothing.
+        return response.map(|_| Accounted::without_entry());
+    }
+    response.map(|body| Accounted::new(body, entry))
+}
+
+/// Every stage from the route on, in order. An error is a failure of the exchange for which no response hooks run. Who
+/// looks at the messages of a WebSocket that it ends in is put into `messages`.
+async fn live(
+    context: &Context,
+    routed: Routed,
+    upgradable: bool,
+    entry: &mut Entry,
+    messages: &mut MessageChain,
+) -> Result<Response<Body>, Failure> {
+    let Routed {
+        route,
+        exchange,
+        body,
+    } = routed;
+    let route = context.worker.route(route);
 
     // What the client takes, before a plugin makes the upstream take something else.
     let compression = (route.compress.as_ref())
@@ -223,11 +292,11 @@ fn compressed(wanted: &Wanted<'_>, response: Response<Body>) -> Result<Response<
 
 /// The route that a request takes, if there is no doubt about it: a path that an upstream may read as that of another
 /// route, or of none, would get past what stands before the other.
-fn route_of<'a>(
-    context: &'a Context,
+fn route_of(
+    context: &Context,
     received: &Received,
     parts: &request::Parts,
-) -> Result<&'a WorkerRoute, Failure> {
+) -> Result<usize, Failure> {
     let worker = &context.worker;
     let asked = Asked {
         path: parts.uri.path(),
@@ -255,7 +324,7 @@ fn route_of<'a>(
             ));
         }
     }
-    Ok(worker.route(found))
+    Ok(found)
 }
 
 /// The chain forward, what it leads to, and the chain back. A middleware divides the chain: what is behind it, it calls

@@ -33,7 +33,7 @@ use crate::failure::Failure;
 use crate::metrics::{Incident, Refused, UpstreamCounts};
 use crate::telemetry::Traced;
 
-use attempt::{Attempt, attempt};
+use attempt::{Attempt, attempt, begin};
 use balance::{Chooser, Tried};
 pub(crate) use http2::OnWorker;
 use limits::{Exhausted, Permit};
@@ -177,7 +177,7 @@ impl WorkerUpstream {
     /// 413).
     pub(crate) async fn send(
         &self,
-        outgoing: Outgoing<'_>,
+        mut outgoing: Outgoing<'_>,
         chosen: &mut Option<Arc<str>>,
     ) -> Result<Response<Body>, Failure> {
         let request = self.shared.limits.admit_request();
@@ -187,7 +187,7 @@ impl WorkerUpstream {
             started: Instant::now(),
             status: None,
         };
-        let sent = self.send_to_any(outgoing, chosen, request).await;
+        let sent = self.send_to_any(&mut outgoing, chosen, request).await;
         counted.status = sent.as_ref().ok().map(Response::status);
         sent
     }
@@ -201,7 +201,7 @@ impl WorkerUpstream {
 
     async fn send_to_any(
         &self,
-        outgoing: Outgoing<'_>,
+        outgoing: &mut Outgoing<'_>,
         chosen: &mut Option<Arc<str>>,
         permit: Permit,
     ) -> Result<Response<Body>, Failure> {
@@ -218,7 +218,7 @@ impl WorkerUpstream {
         loop {
             let Some(at) = self.next(&targets, key, &tries) else {
                 // Each was tried, and nothing was sent.
-                if self.may_retry(&outgoing, Outcome::Unsent, &mut tries) {
+                if self.may_retry(outgoing, Outcome::Unsent, &mut tries) {
                     Box::pin(sleep(tries.pause)).await;
                     tries.tried.unsent.clear();
                     continue;
@@ -232,7 +232,7 @@ impl WorkerUpstream {
             if let Some(traced) = &outgoing.traced {
                 traced.attempt(&target.shared.name);
             }
-            let sent = self.send_to(target, &outgoing, body, &permit).await;
+            let sent = self.send_to(target, outgoing, body, &permit).await;
             if let Some(traced) = &outgoing.traced {
                 traced.attempted(attempt::in_short(&sent));
             }
@@ -278,7 +278,7 @@ impl WorkerUpstream {
                     (Outcome::Late, Err(failure))
                 }
             };
-            let Some(spare) = spare.filter(|_| self.may_retry(&outgoing, outcome, &mut tries))
+            let Some(spare) = spare.filter(|_| self.may_retry(outgoing, outcome, &mut tries))
             else {
                 return response;
             };
@@ -390,7 +390,7 @@ impl WorkerUpstream {
                 Used::Whole(_) => request(outgoing, endpoint, body),
             };
             let lease = Lease::new(target.clone(), used, permit.clone());
-            match attempt(lease, false, request, outgoing, name).await {
+            match attempt(begin(lease, request), false, outgoing, name).await {
                 // The connection ended before; with each of these there is one less.
                 Err(Attempt::Unsent(whole, _)) if reused => body = whole,
                 sent => return sent,
@@ -406,15 +406,15 @@ impl WorkerUpstream {
         mut body: Body,
         permit: &Permit,
     ) -> Result<Response<Body>, Attempt> {
-        let endpoint = &target.shared.endpoint;
+        let (endpoint, name) = (&target.shared.endpoint, &target.shared.name);
         let replayable = is_idempotent(&outgoing.head.method)
             && outgoing.upgrade.is_none()
             && http_body::Body::is_end_stream(&body);
         // An old connection first. One that turns out dead costs nothing, and the next one is tried.
         while let Some(connection) = target.take() {
             let lease = Lease::new(target.clone(), Used::Whole(connection), permit.clone());
-            let request = request(outgoing, endpoint, body);
-            match attempt(lease, true, request, outgoing, &target.shared.name).await {
+            let going = begin(lease, request(outgoing, endpoint, body));
+            match attempt(going, true, outgoing, name).await {
                 Err(Attempt::Unsent(whole, _)) => body = whole,
                 // Sent again once, on a new connection: a request that ends its upstream must not go through all of
                 // them.
@@ -432,8 +432,8 @@ impl WorkerUpstream {
             Err(Unconnected::Refused(failure)) => return Err(Attempt::Overloaded(body, failure)),
         };
         let lease = Lease::new(target.clone(), used, permit.clone());
-        let request = request(outgoing, endpoint, body);
-        attempt(lease, false, request, outgoing, &target.shared.name).await
+        let going = begin(lease, request(outgoing, endpoint, body));
+        attempt(going, false, outgoing, name).await
     }
 
     /// Closes connections that were unused for too long.

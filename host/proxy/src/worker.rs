@@ -2,7 +2,6 @@
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
-use std::future::Future;
 use std::hash::{BuildHasher, RandomState};
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
@@ -12,7 +11,7 @@ use std::time::Duration;
 use http::HeaderMap;
 use socket2::Socket;
 use tokio::runtime::LocalOptions;
-use tokio::sync::{Notify, Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use witgate_runtime::wasi_http::{HttpPlugin, WorkerHttpPlugin};
 use witgate_runtime::{Isolation, StartError, WorkerPlugin};
 
@@ -36,6 +35,10 @@ use crate::split::{Share, Split};
 use crate::telemetry::WorkerTraces;
 use crate::upgrade_limits::UpgradeLimits;
 use crate::upstream::{Shared, WorkerUpstream, yield_connections};
+
+mod tasks;
+
+pub(crate) use tasks::{Guard, StopRequested, Tasks};
 
 /// What one worker serves with: its part of a generation.
 #[derive(Debug)]
@@ -611,75 +614,6 @@ impl Ids {
 fn hex(number: u64, digits: &mut [u8]) {
     for (at, digit) in digits.iter_mut().rev().enumerate() {
         *digit = b"0123456789abcdef"[(number >> (4 * at)) as usize & 0xf];
-    }
-}
-
-/// The tasks of a worker that a stop waits for, of whichever generation.
-#[derive(Debug, Clone)]
-pub(crate) struct Tasks {
-    active: Rc<Active>,
-    phase: watch::Receiver<Phase>,
-}
-
-#[derive(Debug, Default)]
-struct Active {
-    count: Cell<usize>,
-    changed: Notify,
-}
-
-/// Counts as a task as long as it lives.
-pub(crate) struct Guard(Rc<Active>);
-
-impl Drop for Guard {
-    fn drop(&mut self) {
-        self.0.count.set(self.0.count.get() - 1);
-        self.0.changed.notify_waiters();
-    }
-}
-
-impl Tasks {
-    fn new(phase: watch::Receiver<Phase>) -> Self {
-        Self {
-            active: Rc::default(),
-            phase,
-        }
-    }
-
-    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + 'static) {
-        let guard = self.guard();
-        tokio::task::spawn_local(async move {
-            let _ends_with_the_task = guard;
-            task.await;
-        });
-    }
-
-    /// Has a stop wait for what is not a task of its own.
-    pub(crate) fn guard(&self) -> Guard {
-        self.active.count.set(self.active.count.get() + 1);
-        Guard(self.active.clone())
-    }
-
-    pub(crate) fn stop_requested(&self) -> StopRequested {
-        StopRequested(self.phase.clone())
-    }
-
-    fn active(&self) -> usize {
-        self.active.count.get()
-    }
-
-    async fn ended(&self) {
-        while self.active() > 0 {
-            self.active.changed.notified().await;
-        }
-    }
-}
-
-/// Tells a task when to come to an end.
-pub(crate) struct StopRequested(watch::Receiver<Phase>);
-
-impl StopRequested {
-    pub(crate) async fn requested(&mut self) {
-        wait_for(&mut self.0, Phase::Drain).await;
     }
 }
 

@@ -20,13 +20,13 @@ pub(super) async fn serve(served: Served, stream: Stream) {
     let left = KeepAlive::new(limits.requests);
     let (listener, peer) = (served.listener.clone(), served.peer.clone());
     let service = service_fn(|request: Request<Incoming>| {
-        let (context, peer) = (listener.context(), peer.clone());
-        let (activity, busy) = (activity.clone(), activity.begin());
+        let activity = activity.clone();
         let is_last = left.is_last();
         let asks_for_protocol = request.headers().contains_key(header::UPGRADE);
+        let begun = exchange::begin(listener.context(), &peer, request, activity.begin());
         // In a box, so that a connection without a request has no room for one.
         Box::pin(async move {
-            let mut response = exchange::serve(context, peer, request, busy).await;
+            let mut response = exchange::serve(begun).await;
             let refused = response.status() != StatusCode::SWITCHING_PROTOCOLS;
             // Whatever it is that came behind a request for a protocol, it is not read as HTTP.
             let ends = asks_for_protocol && refused && activity.refuse_protocol();

@@ -61,13 +61,13 @@ pub(super) async fn serve(served: Served, stream: Stream) {
     let left = KeepAlive::new(limits.requests);
     let (listener, peer) = (served.listener.clone(), served.peer.clone());
     let service = service_fn(|request: Request<Incoming>| {
-        let (context, peer) = (listener.context(), peer.clone());
-        let (end, busy) = (end.clone(), activity.begin());
+        let end = end.clone();
         if left.is_last() {
             end.notify_one();
         }
+        let begun = exchange::begin(listener.context(), &peer, request, activity.begin());
         async move {
-            let response = exchange::serve(context, peer, request, busy).await;
+            let response = exchange::serve(begun).await;
             Ok::<_, Infallible>(settle_response(response, &end).map(Awaiting::new))
         }
     });

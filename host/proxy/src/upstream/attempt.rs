@@ -5,7 +5,7 @@ use std::io;
 use http::{Request, Response, StatusCode};
 
 use super::Outgoing;
-use super::connection::Unanswered;
+use super::connection::{Sending, Unanswered};
 use super::http2::{self, Verdict};
 use super::pool::{Lease, Used};
 use crate::body::{Body, BodyError};
@@ -41,20 +41,50 @@ pub(super) fn in_short(sent: &Result<Response<Body>, Attempt>) -> Result<StatusC
     }
 }
 
-/// Sends a request by one connection.
+/// A request that goes out by one connection.
+pub(super) struct Going {
+    lease: Lease,
+    sending: Sending,
+    /// Without a body.
+    is_whole: bool,
+    /// With a body that its client sends.
+    is_clients: bool,
+}
+
+/// Begins to send a request by one connection; [`attempt`] waits for what comes of it. Two steps, because a future that
+/// takes a request keeps room for it to its end.
+pub(super) fn begin(mut lease: Lease, request: Request<Body>) -> Going {
+    let is_whole = http_body::Body::is_end_stream(request.body());
+    let is_clients = request.body().is_of_a_connection();
+    let sending = match lease.used() {
+        Used::Whole(connection) => connection.begin(request),
+        Used::Stream(stream) => stream.begin(request),
+    };
+    Going {
+        lease,
+        sending,
+        is_whole,
+        is_clients,
+    }
+}
+
+/// Waits for the answer to a request that is going out.
 pub(super) async fn attempt(
-    mut lease: Lease,
+    going: Going,
     reused: bool,
-    request: Request<Body>,
     outgoing: &Outgoing<'_>,
     name: &str,
 ) -> Result<Response<Body>, Attempt> {
     let (progress, waits) = (&outgoing.progress, &outgoing.waits);
-    let is_whole = http_body::Body::is_end_stream(request.body());
-    let is_clients = request.body().is_of_a_connection();
+    let Going {
+        mut lease,
+        mut sending,
+        is_whole,
+        is_clients,
+    } = going;
     let answered = match lease.used() {
-        Used::Whole(connection) => connection.send(request, progress, waits).await,
-        Used::Stream(stream) => stream.send(request, progress, waits).await,
+        Used::Whole(connection) => connection.answer(&mut sending, progress, waits).await,
+        Used::Stream(stream) => Box::pin(stream.answer(&mut sending, progress, waits)).await,
     };
     match answered {
         Ok(response) => {

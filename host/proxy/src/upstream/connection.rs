@@ -28,12 +28,12 @@ use crate::body::{Body, Progress};
 /// Of a type that hyper does not name.
 type Driver = Pin<Box<dyn Future<Output = hyper::Result<()>>>>;
 
+/// Keep it boxed: it is moved with its exchange, and then with the body of its response.
 pub(super) struct Connection {
     sender: SendRequest<Body>,
     /// `None` once the connection has ended, or a task drives it.
     driver: Option<Driver>,
-    /// In a box, since a connection is moved with its exchange and then with the body of its response.
-    bells: Box<Bells>,
+    bells: Bells,
     pub(super) alarm: Alarm,
     slot: Option<Slot>,
 }
@@ -54,18 +54,18 @@ pub(super) enum Unanswered {
 }
 
 impl Connection {
-    pub(super) async fn new(socket: Socket, slot: Option<Slot>) -> hyper::Result<Self> {
+    pub(super) async fn new(socket: Socket, slot: Option<Slot>) -> hyper::Result<Box<Self>> {
         // Head and body in one piece: most requests have no body, and one write is cheaper than a vectored one.
         let mut builder = http1::Builder::new();
         builder.writev(false);
         let (sender, connection) = builder.handshake(TokioIo::new(socket)).await?;
-        Ok(Self {
+        Ok(Box::new(Self {
             sender,
             driver: Some(Box::pin(connection.with_upgrades())),
-            bells: Box::new(Bells::new()),
+            bells: Bells::new(),
             alarm: Alarm::default(),
             slot,
-        })
+        }))
     }
 
     /// Moves whatever can be moved.
@@ -73,27 +73,24 @@ impl Connection {
         drive(&mut self.driver, cx);
     }
 
-    /// Sends a request and waits for the head of its response: as long as the request's body still moves, and
-    /// `waits.response` after that.
-    pub(super) async fn send(
+    /// Hands over a request, which goes out when its [`answer`](Self::answer) is waited for: at once.
+    pub(super) fn begin(&mut self, request: Request<Body>) -> Sending {
+        self.bells.hush();
+        Box::pin(self.sender.try_send_request(request))
+    }
+
+    /// Waits for the head of a response: as long as the request's body still moves, and `waits.response` after that.
+    pub(super) async fn answer(
         &mut self,
-        request: Request<Body>,
+        sending: &mut Sending,
         progress: &Progress,
         waits: &Waits,
     ) -> Result<Response<Incoming>, Unanswered> {
-        self.bells.hush();
-        let sending = self.sender.try_send_request(request);
         let (driver, bells) = (&mut self.driver, &mut self.bells);
-        answer(
-            sending,
-            progress,
-            waits,
-            &mut self.alarm,
-            |cx, mut sending| {
-                bells.poll(cx, |cx| drive(driver, cx), |cx| sending.as_mut().poll(cx))
-            },
-        )
-        .await
+        let poll = |cx: &mut Context<'_>| {
+            bells.poll(cx, |cx| drive(driver, cx), |cx| sending.as_mut().poll(cx))
+        };
+        answer(poll, progress, waits, &mut self.alarm).await
     }
 
     /// The next piece of a response's body.
@@ -154,23 +151,24 @@ fn drive(driver: &mut Option<Driver>, cx: &mut Context<'_>) {
     }
 }
 
+/// What becomes of a request that was handed over.
+type Sent = Result<Response<Incoming>, TrySendError<Request<Body>>>;
+
+/// A request that was handed over. In a box, since it has room for a request that could not be.
+pub(super) type Sending = Pin<Box<dyn Future<Output = Sent>>>;
+
 /// Waits for the head of a response: as long as the request's body still moves, and `waits.response` after that.
-/// `poll` polls it, and has the connection driven where nobody else does.
-pub(super) async fn answer<S>(
-    sending: S,
+/// `poll` asks for it, and has the connection driven where nobody else does.
+pub(super) async fn answer(
+    mut poll: impl FnMut(&mut Context<'_>) -> Poll<Sent>,
     progress: &Progress,
     waits: &Waits,
     alarm: &mut Alarm,
-    mut poll: impl FnMut(&mut Context<'_>, Pin<&mut S>) -> Poll<S::Output>,
-) -> Result<Response<Incoming>, Unanswered>
-where
-    S: Future<Output = Result<Response<Incoming>, TrySendError<Request<Body>>>>,
-{
+) -> Result<Response<Incoming>, Unanswered> {
     let mut moved = progress.bytes();
     let mut end = waits.end_of(waits.response);
-    let mut sending = std::pin::pin!(sending);
     poll_fn(|cx| {
-        if let Poll::Ready(sent) = poll(cx, sending.as_mut()) {
+        if let Poll::Ready(sent) = poll(cx) {
             return Poll::Ready(sent.map_err(|error| Unanswered::Broken(Box::new(error))));
         }
         while alarm.poll_at(cx, end).is_ready() {

@@ -6,6 +6,7 @@ use std::cell::Cell;
 use std::error::Error;
 use std::future::{Future, poll_fn};
 use std::rc::Rc;
+use std::task::Context;
 use std::time::{Duration, Instant};
 
 use http::{Request, Response};
@@ -15,7 +16,7 @@ use hyper::rt::Executor;
 use hyper_util::rt::{TokioIo, TokioTimer};
 
 use super::Socket;
-use super::connection::{Unanswered, answer, note_end};
+use super::connection::{Sending, Unanswered, answer, note_end};
 use super::pool::Slot;
 use super::waits::Waits;
 use crate::alarm::Alarm;
@@ -135,18 +136,20 @@ impl Multiplexed {
 
 impl Stream {
     /// As of a connection of HTTP/1.1.
-    pub(super) async fn send(
+    pub(super) fn begin(&mut self, request: Request<Body>) -> Sending {
+        Box::pin(self.sender.try_send_request(request))
+    }
+
+    /// As of a connection of HTTP/1.1.
+    pub(super) async fn answer(
         &mut self,
-        request: Request<Body>,
+        sending: &mut Sending,
         progress: &Progress,
         waits: &Waits,
     ) -> Result<Response<Incoming>, Unanswered> {
-        let sending = self.sender.try_send_request(request);
         let mut alarm = Alarm::default();
-        let answered = answer(sending, progress, waits, &mut alarm, |cx, sending| {
-            sending.poll(cx)
-        })
-        .await;
+        let poll = |cx: &mut Context<'_>| sending.as_mut().poll(cx);
+        let answered = answer(poll, progress, waits, &mut alarm).await;
         if let Err(Unanswered::Broken(error)) = &answered {
             let reset = cause(error.error()).is_some_and(h2::Error::is_reset);
             self.state.gone.set(self.state.gone.get() || !reset);

@@ -153,13 +153,13 @@ pub(super) enum Unconnected {
 
 /// A new connection.
 pub(super) enum Opened {
-    Http1(Connection),
+    Http1(Box<Connection>),
     Http2(Multiplexed),
 }
 
 enum Turn {
     Slot(Slot),
-    Connection(Connection),
+    Connection(Box<Connection>),
 }
 
 /// Would take a connection that comes back, as long as it exists.

@@ -45,7 +45,7 @@ pub(super) struct WorkerTarget {
 
 #[derive(Debug)]
 struct Idle {
-    connection: Connection,
+    connection: Box<Connection>,
     since: Instant,
 }
 
@@ -67,7 +67,7 @@ impl WorkerTarget {
     }
 
     /// The connection that was used last: the others can grow old and be closed.
-    pub(super) fn take(&self) -> Option<Connection> {
+    pub(super) fn take(&self) -> Option<Box<Connection>> {
         let mut idle = self.idle.borrow_mut();
         while let Some(last) = idle.pop() {
             // Those below are older still, or not ready; the sweep closes them.
@@ -81,7 +81,7 @@ impl WorkerTarget {
         None
     }
 
-    fn put(&self, connection: Connection) {
+    fn put(&self, connection: Box<Connection>) {
         let wanted = self.wanted.get() > 0;
         if !wanted && connection.is_wanted_elsewhere() {
             return;
@@ -161,7 +161,7 @@ pub(crate) struct Lease {
 #[derive(Debug)]
 pub(super) enum Used {
     /// All of it.
-    Whole(Connection),
+    Whole(Box<Connection>),
     Stream(Stream),
 }
 
