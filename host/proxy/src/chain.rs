@@ -78,17 +78,17 @@ pub(crate) async fn forward(
         match link.judge(verdict, &exchange) {
             Ok(Verdict::Next) => {}
             Ok(Verdict::Answer(answer)) => {
-                let response = link.answer(answer, &exchange);
+                let response = link.answer(*answer, &exchange);
                 return (exchange, body, Forward::answered(at, response));
             }
             Ok(Verdict::Transform(transform)) => {
-                body = body.transformed(transform);
+                body = body.transformed(*transform);
                 exchange.request.headers.remove(header::CONTENT_LENGTH);
             }
             Ok(Verdict::Hold(transform)) => {
                 exchange.request.headers.remove(header::CONTENT_LENGTH);
                 let held;
-                (exchange, held) = Box::pin(body.held(transform, exchange)).await;
+                (exchange, held) = Box::pin(body.held(*transform, exchange)).await;
                 body = match held {
                     Ok(Held::Body(body)) => body,
                     Ok(Held::Answer(answer)) => {
@@ -156,7 +156,7 @@ pub(crate) async fn back(
                     ))),
                 );
             }
-            Ok(Verdict::Answer(answer)) => match link.answer(answer, &exchange) {
+            Ok(Verdict::Answer(answer)) => match link.answer(*answer, &exchange) {
                 Ok(response) => {
                     let end_connection = head.end_connection;
                     (head, body, extensions) = take_apart(response);
@@ -168,7 +168,7 @@ pub(crate) async fn back(
             // Where there is no body, there is nothing to pass through.
             Ok(Verdict::Transform(_) | Verdict::Hold(_)) if !has_body(&exchange, head.status) => {}
             Ok(Verdict::Transform(transform)) => {
-                body = body.transformed(transform);
+                body = body.transformed(*transform);
                 head.headers.remove(header::CONTENT_LENGTH);
                 now_different(&mut head);
             }
@@ -178,7 +178,7 @@ pub(crate) async fn back(
                 now_different(&mut head);
                 exchange.response = Some(head);
                 let held;
-                (exchange, held) = Box::pin(body.held(transform, exchange)).await;
+                (exchange, held) = Box::pin(body.held(*transform, exchange)).await;
                 head = exchange
                     .response
                     .take()

@@ -55,7 +55,7 @@ pub(crate) fn add_to_linker(linker: &mut Linker<State>) -> wasmtime::Result<()> 
 /// What a hook returned, whichever hook it was.
 pub(crate) enum RawVerdict {
     Next,
-    Answer(types::Reply),
+    Answer(Box<types::Reply>),
     Transform(ResourceAny),
     Hold(ResourceAny),
 }
@@ -64,7 +64,7 @@ impl From<RequestVerdict> for RawVerdict {
     fn from(verdict: RequestVerdict) -> Self {
         match verdict {
             RequestVerdict::Next => Self::Next,
-            RequestVerdict::Answer(reply) => Self::Answer(reply),
+            RequestVerdict::Answer(reply) => Self::Answer(Box::new(reply)),
             RequestVerdict::Transform(transform) => Self::Transform(transform),
             RequestVerdict::Hold(transform) => Self::Hold(transform),
         }
@@ -75,7 +75,7 @@ impl From<ResponseVerdict> for RawVerdict {
     fn from(verdict: ResponseVerdict) -> Self {
         match verdict {
             ResponseVerdict::Next => Self::Next,
-            ResponseVerdict::Answer(reply) => Self::Answer(reply),
+            ResponseVerdict::Answer(reply) => Self::Answer(Box::new(reply)),
             ResponseVerdict::Transform(transform) => Self::Transform(transform),
             ResponseVerdict::Hold(transform) => Self::Hold(transform),
         }

@@ -9,17 +9,18 @@ use crate::bindings::types;
 use crate::head;
 use crate::transform::BodyTransform;
 
-/// What a hook returned.
+/// What a hook returned. Most return [`Next`](Self::Next), so that the others are in boxes: a verdict is moved through every
+/// stage of a call.
 #[derive(Debug)]
 pub enum Verdict {
     /// Go on.
     Next,
     /// Send this instead.
-    Answer(Reply),
+    Answer(Box<Reply>),
     /// Go on and pass the body through this, as it comes.
-    Transform(BodyTransform),
+    Transform(Box<BodyTransform>),
     /// Go on and pass the body through this, holding the head back until the body has been seen whole.
-    Hold(BodyTransform),
+    Hold(Box<BodyTransform>),
 }
 
 impl Verdict {

@@ -284,12 +284,14 @@ impl WorkerPlugin {
         slot: &Arc<Slot>,
         exchange: &Exchange,
     ) -> Result<Verdict, FailureKind> {
-        let transform =
-            |resource| BodyTransform::new(self.clone(), slot.clone(), resource, exchange);
+        let transform = |resource| {
+            let slot = slot.clone();
+            Box::new(BodyTransform::new(self.clone(), slot, resource, exchange))
+        };
         match verdict {
             RawVerdict::Next => Ok(Verdict::Next),
-            RawVerdict::Answer(reply) => match Reply::check(reply) {
-                Ok(reply) => Ok(Verdict::Answer(reply)),
+            RawVerdict::Answer(reply) => match Reply::check(*reply) {
+                Ok(reply) => Ok(Verdict::Answer(Box::new(reply))),
                 Err(what) => Err(FailureKind::BadResult(what)),
             },
             RawVerdict::Transform(resource) => Ok(Verdict::Transform(transform(resource))),

@@ -3,8 +3,7 @@
 use std::fmt;
 
 use serde::Deserialize;
-use sha2::{Digest, Sha256};
-use subtle::ConstantTimeEq;
+use subtle::{Choice, ConstantTimeEq};
 use witgate_plugin::{ConfigErrors, ConfigSchema};
 
 use crate::credentials::is_token68;
@@ -27,13 +26,48 @@ impl fmt::Debug for TokenConfig {
     }
 }
 
-/// The tokens that let a request pass. Only digests are kept: they are of one length, so a comparison tells nothing of
-/// a token's length, and the tokens themselves do not stay in memory.
-pub(crate) struct Tokens(Vec<Token>);
+/// The tokens that let a request pass. Each is kept in as much room as the longest one takes, so that a comparison tells
+/// nothing of a token's length.
+pub(crate) struct Tokens {
+    list: Vec<Token>,
+    /// Words of each.
+    room: usize,
+}
 
 struct Token {
     name: String,
-    digest: [u8; 32],
+    value: Padded,
+}
+
+/// A token in words of eight bytes, zeros behind it: what differs, differs in all of them at once.
+struct Padded {
+    words: Vec<u64>,
+    length: u64,
+}
+
+/// The longest of all tokens takes a multiple of so many words, so that how long a refusal takes does not tell its length.
+const WORDS: usize = 8;
+
+impl Padded {
+    /// What does not fit is left out, and its length tells it from all that do.
+    fn new(token: &str, room: usize) -> Self {
+        let mut words = vec![0; room];
+        for (word, bytes) in words.iter_mut().zip(token.as_bytes().chunks(8)) {
+            let mut padded = [0; 8];
+            padded[..bytes.len()].copy_from_slice(bytes);
+            *word = u64::from_le_bytes(padded);
+        }
+        Self {
+            words,
+            length: token.len() as u64,
+        }
+    }
+}
+
+impl ConstantTimeEq for Padded {
+    fn ct_eq(&self, other: &Self) -> Choice {
+        self.words.ct_eq(&other.words) & self.length.ct_eq(&other.length)
+    }
 }
 
 impl Tokens {
@@ -42,7 +76,7 @@ impl Tokens {
     pub(crate) fn new(config: Vec<TokenConfig>) -> Result<Self, ConfigErrors> {
         let mut errors = ConfigErrors::default();
         let mut names: Vec<&str> = Vec::new();
-        let mut digests: Vec<Option<[u8; 32]>> = Vec::new();
+        let mut values: Vec<Option<&str>> = Vec::new();
         for (i, TokenConfig { name, value }) in config.iter().enumerate() {
             if !is_name(name) {
                 errors.push(
@@ -62,40 +96,40 @@ impl Tokens {
             if !value.is_empty() && !is_token68(value) {
                 errors.push(format!("tokens.{i}.value"), NOT_TOKEN68);
             }
-            let digest = (!value.is_empty()).then(|| digest(value));
-            if let Some(first) = digests
+            let value = Some(value).filter(|value| !value.is_empty());
+            if let Some(first) = values
                 .iter()
-                .position(|earlier| digest.is_some() && *earlier == digest)
+                .position(|earlier| value.is_some() && *earlier == value)
             {
                 errors.push(
                     format!("tokens.{i}.value"),
                     format!("is the value of `tokens.{first}` too"),
                 );
             }
-            digests.push(digest);
+            values.push(value);
         }
-        let tokens = config
-            .iter()
-            .zip(digests)
-            .filter_map(|(TokenConfig { name, .. }, digest)| {
-                Some(Token {
-                    name: name.clone(),
-                    digest: digest?,
-                })
-            });
-        errors.into_result(Self(tokens.collect()))
+        let longest = values.iter().flatten().map(|value| value.len()).max();
+        let room = longest.unwrap_or(0).div_ceil(8).next_multiple_of(WORDS);
+        let tokens = names.iter().zip(&values).filter_map(|(name, value)| {
+            Some(Token {
+                name: (*name).to_owned(),
+                value: Padded::new((*value)?, room),
+            })
+        });
+        let list = tokens.collect();
+        errors.into_result(Self { list, room })
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.list.is_empty()
     }
 
     /// The name of the token that was presented. Takes as long whether and wherever one matches.
     pub(crate) fn name_of(&self, presented: &str) -> Option<&str> {
-        let presented = digest(presented);
+        let presented = Padded::new(presented, self.room);
         let mut name = None;
-        for token in &self.0 {
-            if bool::from(token.digest.ct_eq(&presented)) {
+        for token in &self.list {
+            if bool::from(token.value.ct_eq(&presented)) {
                 name = Some(token.name.as_str());
             }
         }
@@ -106,10 +140,6 @@ impl Tokens {
 /// The remedy, without the value.
 const NOT_TOKEN68: &str = "holds a character that no bearer token has: only letters, digits and `-._~+/` may stand in \
                            it, and `=` at its end";
-
-fn digest(token: &str) -> [u8; 32] {
-    Sha256::digest(token).into()
-}
 
 fn is_name(name: &str) -> bool {
     let legal = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
@@ -142,7 +172,9 @@ mod tests {
             tokens(&[("old", "aaaa"), ("new", "bbbb\n"), ("unset", "")]).expect("a good list");
         assert_eq!(tokens.name_of("aaaa"), Some("old"));
         assert_eq!(tokens.name_of("bbbb"), Some("new"));
-        for wrong in ["aaa", "aaaaa", "AAAA", "", "cccc"] {
+        // The last ones do not fit into the room of the others.
+        let long = format!("aaaa{}", "a".repeat(8 * WORDS));
+        for wrong in ["aaa", "aaaaa", "AAAA", "", "cccc", "aaaa\0", &long] {
             assert_eq!(tokens.name_of(wrong), None, "{wrong}");
         }
     }

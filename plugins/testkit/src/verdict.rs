@@ -19,9 +19,9 @@ impl Verdict {
         let body = |transform| Body::new(transform, stage.clone());
         match verdict {
             witgate_runtime::Verdict::Next => Self::Next,
-            witgate_runtime::Verdict::Answer(reply) => Self::Answer(reply),
-            witgate_runtime::Verdict::Transform(transform) => Self::Transform(body(transform)),
-            witgate_runtime::Verdict::Hold(transform) => Self::Hold(body(transform)),
+            witgate_runtime::Verdict::Answer(reply) => Self::Answer(*reply),
+            witgate_runtime::Verdict::Transform(transform) => Self::Transform(body(*transform)),
+            witgate_runtime::Verdict::Hold(transform) => Self::Hold(body(*transform)),
         }
     }
 
