@@ -5,6 +5,7 @@ use std::sync::Mutex;
 use std::sync::mpsc;
 
 use rustix::process::Signal;
+use witgate_tests::admin::{self, ADMIN};
 use witgate_tests::upstream::response;
 use witgate_tests::wait::PATIENCE;
 use witgate_tests::{Upstream, Witgate, config, eventually};
@@ -41,6 +42,46 @@ fn an_exchange_in_flight_finishes_and_then_the_process_ends_well() {
         let ended = witgate.stop();
         assert!(ended.status.success(), "{} after {signal:?}", ended.status);
     }
+}
+
+#[test]
+fn a_full_listener_refuses_new_connections_and_serves_the_one_that_waits() {
+    let (go_on, may_go_on) = mpsc::channel::<()>();
+    let may_go_on = Mutex::new(may_go_on);
+    let upstream = Upstream::answering(move |_| {
+        let may_go_on = may_go_on.lock().expect("nobody panics holding it");
+        may_go_on
+            .recv_timeout(PATIENCE)
+            .expect("the test lets it go on");
+        response("200 OK", &[], "hello")
+    });
+    let config = config::relay(upstream.address()).replace(
+        "bind = \"127.0.0.1:0\"",
+        "bind = \"127.0.0.1:0\"\nlimits.connections = 1",
+    ) + ADMIN;
+    let mut witgate = Witgate::start(&config);
+    let address = witgate.address("main");
+    let admin = admin::address(&witgate);
+    let get = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+    let mut client = witgate.connect("main");
+    client.send(get);
+    let mut waits = witgate.connect("main");
+    waits.send(get);
+    let series = "witgate_refused_total{listener=\"main\",reason=\"too-many-connections\"}";
+    eventually("the second to wait", || {
+        (admin::metric(admin, series) > 0.0).then_some(())
+    });
+
+    witgate.process().signal(Signal::TERM);
+    eventually("new connections to be refused", || {
+        TcpStream::connect(address).err()
+    });
+    for client in [&mut client, &mut waits] {
+        go_on.send(()).expect("the script waits");
+        assert_eq!(client.read_response().body, b"hello");
+    }
+    let ended = witgate.stop();
+    assert!(ended.status.success(), "{}", ended.status);
 }
 
 #[test]

@@ -2,13 +2,14 @@
 
 use std::cell::RefCell;
 use std::io;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use socket2::{SockRef, Socket, TcpKeepalive};
 use tokio::net::TcpStream;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use witgate_runtime::PeerAddress;
 
 use crate::connection::{self, Context};
@@ -127,28 +128,49 @@ async fn accept(listener: Rc<WorkerListener>, socket: Socket, permits: Arc<Semap
                 continue;
             }
         };
-        // One that may not be served yet waits: one here, the others in the kernel. Also during a stop, since nobody
-        // else can serve it any more.
-        let permit = match permits.clone().try_acquire_owned() {
-            Ok(permit) => permit,
-            Err(_) => {
-                let refusals = listener.context().refusals.clone();
-                refusals.count(Reason::TooManyConnections);
-                let Ok(permit) = permits.clone().acquire_owned().await else {
-                    return tracing::debug!(listener = &*name, "the listener is gone");
-                };
-                permit
-            }
-        };
-        if let connection::Socket::Tcp(stream) = &socket
-            && let Err(error) = tune(stream)
-        {
-            tracing::debug!(listener = &*name, client = %address, %error, "the client was gone before it was served");
+        if let Ok(permit) = permits.clone().try_acquire_owned() {
+            serve(&listener, socket, address, permit);
             continue;
         }
-        let connection = connection::serve(listener.clone(), address, socket, permit);
-        listener.context().worker.tasks.spawn(connection);
+        // One that may not be served yet waits: one here, the others in the kernel.
+        listener
+            .context()
+            .refusals
+            .count(Reason::TooManyConnections);
+        let mut waiting = pin!(permits.clone().acquire_owned());
+        let permit = tokio::select! {
+            permit = &mut waiting => permit,
+            () = stop.requested() => {
+                // Who comes now is refused. This one waits on, since nobody else can serve it any more.
+                drop(acceptor);
+                if let Ok(permit) = waiting.await {
+                    serve(&listener, socket, address, permit);
+                }
+                return;
+            }
+        };
+        let Ok(permit) = permit else {
+            return tracing::debug!(listener = &*name, "the listener is gone");
+        };
+        serve(&listener, socket, address, permit);
     }
+}
+
+/// Begins to serve a connection.
+fn serve(
+    listener: &Rc<WorkerListener>,
+    socket: connection::Socket,
+    address: PeerAddress,
+    permit: OwnedSemaphorePermit,
+) {
+    if let connection::Socket::Tcp(stream) = &socket
+        && let Err(error) = tune(stream)
+    {
+        let listener = &*listener.context().name;
+        return tracing::debug!(listener, client = %address, %error, "the client was gone before it was served");
+    }
+    let connection = connection::serve(listener.clone(), address, socket, permit);
+    listener.context().worker.tasks.spawn(connection);
 }
 
 /// A listening socket of whichever family.
