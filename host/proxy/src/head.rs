@@ -241,7 +241,9 @@ fn tokens<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item =
 /// Takes off what belongs to one connection, with what `Connection` names.
 pub(crate) fn remove_hop_by_hop(headers: &mut HeaderMap) {
     if headers.contains_key(header::CONNECTION) {
+        // What most servers name goes anyway.
         let named: Vec<HeaderName> = tokens(headers, &header::CONNECTION)
+            .filter(|token| !token.eq_ignore_ascii_case("keep-alive"))
             .filter_map(|token| token.parse().ok())
             .collect();
         for name in named {

@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use socket2::{SockRef, Socket, TcpKeepalive};
-use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use witgate_runtime::PeerAddress;
 
@@ -97,10 +96,11 @@ impl EndRequested {
     }
 }
 
-/// Options of every connection, either side.
-pub(crate) fn tune(stream: &TcpStream) -> io::Result<()> {
-    stream.set_nodelay(true)?;
-    let socket = SockRef::from(stream);
+/// Options of every connection, either side. What a listening socket has, the connections that it accepts have too: six
+/// system calls for the socket, and none for each of them.
+pub(crate) fn tune<'a>(socket: impl Into<SockRef<'a>>) -> io::Result<()> {
+    let socket = socket.into();
+    socket.set_tcp_nodelay(true)?;
     socket.set_tcp_keepalive(&KEEPALIVE)?;
     socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED))
 }
@@ -163,12 +163,6 @@ fn serve(
     address: PeerAddress,
     permit: OwnedSemaphorePermit,
 ) {
-    if let connection::Socket::Tcp(stream) = &socket
-        && let Err(error) = tune(stream)
-    {
-        let listener = &*listener.context().name;
-        return tracing::debug!(listener, client = %address, %error, "the client was gone before it was served");
-    }
     let connection = connection::serve(listener.clone(), address, socket, permit);
     listener.context().worker.tasks.spawn(connection);
 }
@@ -183,10 +177,12 @@ pub(crate) enum Acceptor {
 impl Acceptor {
     /// Needs a tokio runtime.
     pub(crate) fn new(socket: Socket) -> io::Result<Self> {
-        Ok(match socket.local_addr()?.is_unix() {
-            true => Self::Unix(tokio::net::UnixListener::from_std(socket.into())?),
-            false => Self::Tcp(tokio::net::TcpListener::from_std(socket.into())?),
-        })
+        if socket.local_addr()?.is_unix() {
+            let listener = tokio::net::UnixListener::from_std(socket.into())?;
+            return Ok(Self::Unix(listener));
+        }
+        tune(&socket)?;
+        Ok(Self::Tcp(tokio::net::TcpListener::from_std(socket.into())?))
     }
 
     pub(crate) async fn accept(&self) -> io::Result<(connection::Socket, PeerAddress)> {
@@ -200,5 +196,36 @@ impl Acceptor {
                 Ok((connection::Socket::Unix(stream), PeerAddress::Unix))
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use socket2::{Domain, Type};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn an_accepted_connection_has_the_options_of_its_listener() {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+        let any = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
+        socket.bind(&any.into()).expect("a port");
+        socket.listen(1).expect("a listener");
+        socket.set_nonblocking(true).expect("for tokio");
+        let address = socket.local_addr().expect("bound").as_socket();
+        let acceptor = Acceptor::new(socket).expect("an acceptor");
+        let connecting = tokio::net::TcpStream::connect(address.expect("an IP address"));
+        let (client, accepted) = tokio::join!(connecting, acceptor.accept());
+        let _client = client.expect("connected");
+        let (connection::Socket::Tcp(stream), _) = accepted.expect("accepted") else {
+            unreachable!("it is no Unix socket");
+        };
+        let stream = SockRef::from(&stream);
+        assert!(stream.tcp_nodelay().expect("an option"));
+        assert!(stream.keepalive().expect("an option"));
+        let idle = stream.tcp_keepalive_time().expect("an option");
+        assert_eq!(idle, Duration::from_secs(15));
+        let user_timeout = stream.tcp_user_timeout().expect("an option");
+        assert_eq!(user_timeout, Some(UNACKNOWLEDGED));
     }
 }
