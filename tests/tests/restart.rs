@@ -3,11 +3,11 @@
 
 use std::fs;
 use std::net::{SocketAddr, TcpStream};
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::process::Command;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
@@ -208,8 +208,8 @@ fn no_connection_is_lost_through_three_restarts_with_more_and_fewer_workers() {
 
 #[test]
 fn an_exchange_under_way_ends_where_it_began() {
-    let (go_on, may_go_on) = std::sync::mpsc::channel::<()>();
-    let may_go_on = std::sync::Mutex::new(may_go_on);
+    let (go_on, may_go_on) = mpsc::channel::<()>();
+    let may_go_on = Mutex::new(may_go_on);
     let upstream = Upstream::start(move |peer| {
         peer.next_request();
         peer.send("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nfirst");
@@ -285,6 +285,30 @@ fn one_that_does_not_serve_changes_nothing() {
     script(&program, "exec sleep 60");
     line.refused_restart("it does not serve after 300ms");
     serves();
+}
+
+#[test]
+fn a_unix_socket_that_the_next_process_does_without_leaves_no_file() {
+    let upstream = hello();
+    let setup = Setup::new();
+    let [file, of_another] = ["file.sock", "another.sock"].map(|name| setup.path().join(name));
+    let listener = |name: &str, path: &Path| {
+        format!(
+            "[[listener]]\nname = \"{name}\"\nbind = \"unix:{}\"\n[[route]]\nlistener = \"{name}\"\nupstream = \"origin\"\n",
+            path.display()
+        )
+    };
+    let listeners = listener("file", &file) + &listener("another", &of_another);
+    let config = config::relay(upstream.address()) + &listeners;
+    let mut line = Line::of(setup.start(&config));
+    fs::remove_file(&of_another).expect("it is there");
+    let _anothers = UnixListener::bind(&of_another).expect("it is free");
+    line.edit(|text| text.replace(&listeners, ""));
+    line.restart();
+    eventually("the file to be gone", || (!file.exists()).then_some(()));
+    assert!(of_another.exists());
+    let mut client = TcpStream::connect(line.witgate.address("main")).expect("it listens");
+    assert!(ask(&mut client).expect("an answer"));
 }
 
 fn script(path: &Path, text: &str) {

@@ -142,12 +142,14 @@ impl Reload {
         HandOver(self.0.clone().lock_owned().await)
     }
 
-    /// The files of Unix sockets that were taken over are from now on removed by this process, at its end: the one before
-    /// it is about to go.
+    /// The files of Unix sockets that were taken over are from now on removed by this process, at its end, and those of
+    /// sockets that no listener took now: the one before it is about to go.
     pub async fn adopt_files(&self) {
-        for listener in &self.0.lock().await.listeners {
+        let mut running = self.0.lock().await;
+        for listener in &running.listeners {
             listener.held.adopt(&listener.bind);
         }
+        running.inherited.remove_files();
     }
 
     /// Writes down what the stores and the logs of the running generation have not. Blocks.

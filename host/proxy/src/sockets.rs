@@ -84,25 +84,41 @@ pub struct InheritedSocket {
 
 /// Listening sockets that other processes opened for this one, which takes those that its configuration has.
 #[derive(Debug, Default)]
-pub struct Inherited(Vec<InheritedSocket>);
+pub struct Inherited {
+    sockets: Vec<InheritedSocket>,
+    /// Of sockets that no listener took.
+    files: Vec<File>,
+}
 
 impl Inherited {
     /// From these.
     pub fn new(sockets: Vec<InheritedSocket>) -> Self {
-        Self(sockets)
+        let files = Vec::new();
+        Self { sockets, files }
     }
 
     /// Closes what no listener took, but for what systemd opened: that may be wanted after a reload or a restart.
     pub(crate) fn keep_systemds(&mut self) {
-        self.0
-            .retain(|inherited| inherited.bind.starts_with("systemd:"));
-        for inherited in &mut self.0 {
+        let is_ours = |inherited: &mut InheritedSocket| !inherited.bind.starts_with("systemd:");
+        let closed = self.sockets.extract_if(.., is_ours);
+        self.files.extend(closed.filter_map(|inherited| {
+            let path = inherited.bind.strip_prefix("unix:")?;
+            inherited
+                .owns_file
+                .then(|| File::of(&Path::new(path).into()))?
+        }));
+        for inherited in &mut self.sockets {
             inherited.listener = None;
             tracing::warn!(
                 socket = inherited.bind,
                 "no listener takes this socket: who connects to it waits in vain"
             );
         }
+    }
+
+    /// Removes the files of sockets that nobody listens on any more.
+    pub(crate) fn remove_files(&mut self) {
+        self.files.drain(..).for_each(File::remove);
     }
 
     /// Each of them once more.
@@ -115,7 +131,7 @@ impl Inherited {
                 owns_file: inherited.owns_file,
             })
         };
-        self.0.iter().map(copy).collect()
+        self.sockets.iter().map(copy).collect()
     }
 
     /// What a listener of this name listens on, if it is there, and whether a file goes with it.
@@ -128,7 +144,7 @@ impl Inherited {
                 false => inherited.listener.is_none() && has_address(inherited, &wanted),
             }
         };
-        let taken: Vec<_> = self.0.extract_if(.., is_for).collect();
+        let taken: Vec<_> = self.sockets.extract_if(.., is_for).collect();
         let owns_file = taken.iter().any(|inherited| inherited.owns_file);
         let sockets = taken.into_iter().map(|inherited| checked(inherited.socket));
         Ok((sockets.collect::<io::Result<_>>()?, owns_file))
@@ -138,7 +154,7 @@ impl Inherited {
 impl Inherited {
     /// Why there is no socket of a name.
     fn has_none(&self) -> io::Error {
-        let names: Vec<_> = self.0.iter().map(|one| &*one.bind).collect();
+        let names: Vec<_> = self.sockets.iter().map(|one| &*one.bind).collect();
         let why = match names.is_empty() {
             true => "this process was given no socket: a socket unit for this service has to be started (`systemctl start NAME.socket`)".into(),
             false => format!(
@@ -233,8 +249,9 @@ impl Held {
         }
     }
 
+    /// Whether its file is there, and in nobody else's hands.
     pub(crate) fn owns_file(&self) -> bool {
-        self.lock().file.is_some()
+        self.lock().file.as_ref().is_some_and(File::is_there)
     }
 
     /// The sockets once more, for another process.

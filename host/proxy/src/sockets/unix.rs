@@ -30,9 +30,14 @@ impl File {
         })
     }
 
+    /// Whether it is still the same.
+    pub(super) fn is_there(&self) -> bool {
+        Self::of(&self.path).is_some_and(|found| found.is == self.is)
+    }
+
     /// Removes it, if it is still the same.
     pub(super) fn remove(self) {
-        if Self::of(&self.path).is_some_and(|found| found.is == self.is)
+        if self.is_there()
             && let Err(error) = fs::remove_file(&self.path)
         {
             tracing::warn!(path = %self.path.display(), %error, "the socket's file stays behind");
