@@ -9,11 +9,12 @@ use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 use witgate_tests::admin::{self, ADMIN};
 use witgate_tests::upstream::response;
-use witgate_tests::wait::PATIENCE;
+use witgate_tests::wait::{PATIENCE, within};
 use witgate_tests::witgate::{Setup, binary};
 use witgate_tests::{Upstream, Witgate, config, eventually, http};
 
@@ -285,6 +286,59 @@ fn one_that_does_not_serve_changes_nothing() {
     script(&program, "exec sleep 60");
     line.refused_restart("it does not serve after 300ms");
     serves();
+}
+
+#[test]
+fn who_comes_when_a_restart_fails_in_the_last_moment_is_served() {
+    let (go_on, may_go_on) = mpsc::channel::<()>();
+    let may_go_on = Mutex::new(may_go_on);
+    let upstream = Upstream::start(move |peer| {
+        peer.next_request();
+        let may_go_on = may_go_on.lock().expect("nobody panics holding it");
+        may_go_on
+            .recv_timeout(PATIENCE * 4)
+            .expect("the test lets it go on");
+        peer.send("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello");
+    });
+    let limit = Duration::from_secs(2);
+    let config = config::relay(upstream.address())
+        .replace("workers = 1", "workers = 1\nrestart-timeout = \"2s\"");
+    let line = Line::of(Witgate::start(&config));
+    let logged = |start: &str| {
+        let log = line.witgate.log();
+        log.iter()
+            .filter(|line| line.message().starts_with(start))
+            .count()
+    };
+    // A busy machine may take longer than that for one that has only just begun.
+    let begun = within(PATIENCE * 4, || {
+        let (listening, failed) = (logged("listening"), logged("the restart failed"));
+        let begun = Instant::now();
+        line.signal(Signal::USR2);
+        eventually("a process to take over, or not", || {
+            (logged("listening") > listening || logged("the restart failed") > failed).then_some(())
+        });
+        line.signal(Signal::STOP);
+        let is_open = logged("the restart failed") == failed;
+        if !is_open {
+            line.signal(Signal::CONT);
+        }
+        is_open.then_some((begun, failed))
+    });
+    let (begun, failed) = begun.expect("one that can serve");
+    let mut client = line.witgate.connect("main");
+    client.send(CLOSING);
+    eventually("the time to be over", || {
+        (begun.elapsed() > limit).then_some(())
+    });
+    line.signal(Signal::CONT);
+    // Whichever of the two it finds first, its time or that the other can serve.
+    eventually("the end of the restart", || {
+        let ended = logged("the restart failed") > failed || logged("another process serves") > 0;
+        ended.then_some(())
+    });
+    go_on.send(()).expect("the script waits");
+    assert_eq!(client.read_response().status(), 200);
 }
 
 #[test]

@@ -49,10 +49,12 @@ enum Message {
     },
     /// There are no more.
     End,
-    /// The new process serves.
+    /// The new process can serve, and waits for the word to.
     Ready,
-    /// It does not, for this reason.
+    /// It cannot, for this reason.
     Failed(String),
+    /// The old process takes nothing more from here on.
+    Serve,
 }
 
 /// One end of the pair.
@@ -100,14 +102,14 @@ impl Control {
 
 /// The process that hands its sockets to this one.
 #[derive(Debug)]
-pub(crate) struct Predecessor(Control);
+pub(crate) struct Predecessor(Arc<Control>);
 
 impl Predecessor {
     fn find() -> Option<Self> {
         let parent = rustix::process::getppid()?.as_raw_nonzero().to_string();
         let told = std::env::var(VARIABLE).ok()?;
         let control = stdin().as_fd().try_clone_to_owned().ok()?;
-        (told == parent).then_some(Self(Control(control)))
+        (told == parent).then(|| Self(Arc::new(Control(control))))
     }
 
     fn sockets(&self) -> Result<Vec<InheritedSocket>, String> {
@@ -134,13 +136,20 @@ impl Predecessor {
         }
     }
 
-    /// Lets it go.
-    pub(crate) fn tell_ready(&self) {
+    /// Lets it go, and returns when it takes nothing more. Who was accepted before that would be lost if it decided
+    /// otherwise, and ended this process.
+    pub(crate) async fn succeed(&self) {
         if let Err(error) = self.0.send(&Message::Ready, None) {
             tracing::warn!(
                 error,
                 "the process before this one cannot be told that it may end"
             );
+        }
+        let control = self.0.clone();
+        let heard = tokio::task::spawn_blocking(move || control.receive()).await;
+        // One that has ended, or knows of no such word, takes nothing either.
+        if !matches!(heard, Ok(Ok(Some((Message::Serve, None))))) {
+            tracing::warn!("the process before this one has ended without a word");
         }
     }
 
@@ -241,12 +250,12 @@ impl Restart {
         let (ours, theirs) = pair(limit).map_err(|error| error.to_string())?;
         let control = Arc::new(Control(ours));
         let mut successor = Successor {
+            control: control.clone(),
             child: Some(Kill(Some(spawn(theirs)?))),
             hand_over,
             admin: self.admin,
         };
-        let talking = control.clone();
-        let talk = tokio::task::spawn_blocking(move || talk(&talking, &sockets));
+        let talk = tokio::task::spawn_blocking(move || talk(&control, &sockets));
         match tokio::time::timeout(limit, talk).await {
             Ok(Ok(Ok(()))) => Ok(successor),
             Ok(Ok(Err(Unready::Said(why)))) => Err(why),
@@ -323,6 +332,7 @@ fn talk(control: &Control, sockets: &[InheritedSocket]) -> Result<(), Unready> {
 
 /// The process that takes over. Dropped before [`complete`](Self::complete), it is killed.
 pub(crate) struct Successor {
+    control: Arc<Control>,
     child: Option<Kill>,
     hand_over: HandOver,
     admin: Option<AdminSocket>,
@@ -345,13 +355,19 @@ impl Successor {
     }
 
     /// The sockets, and their files, are its own from now on. Its process id.
-    pub(crate) fn complete(mut self) -> u32 {
+    ///
+    /// # Errors
+    ///
+    /// Why it does not serve. Nothing has changed then.
+    pub(crate) fn complete(mut self) -> Result<u32, String> {
+        let told = self.control.send(&Message::Serve, None);
+        told.map_err(|error| format!("it ended before it served: {error}"))?;
         let id = self.child.take().map_or(0, Kill::let_go);
         if let Some(admin) = &self.admin {
             admin.leave();
         }
         self.hand_over.complete();
-        id
+        Ok(id)
     }
 }
 

@@ -109,6 +109,11 @@ pub(crate) async fn serve(
         admin: admin.as_ref().map(Admin::socket),
         has_browser: chrome.is_some(),
     };
+    if let Some(predecessor) = predecessor {
+        predecessor.succeed().await;
+        restart.adopt_files().await;
+    }
+    server.serve();
     let (leave_admin, left) = oneshot::channel();
     let mut admin_served = None;
     if let Some(admin) = admin {
@@ -117,10 +122,6 @@ pub(crate) async fn serve(
         admin_served = Some(tokio::spawn(serve));
     }
     let reopening = tokio::spawn(reopen_logs(server.reload())?);
-    if let Some(predecessor) = predecessor {
-        restart.adopt_files().await;
-        predecessor.tell_ready();
-    }
     service::ready(&format!("serving {} listeners", server.listeners().len()));
     let chrome = chrome.map(Chrome::start);
     let reloads = Reloads {
@@ -177,11 +178,11 @@ struct End {
 }
 
 impl End {
-    /// Another process has taken over.
-    fn hand_over(&mut self, successor: Successor) {
+    /// Another process takes over.
+    fn hand_over(&mut self, successor: Successor) -> Result<(), String> {
+        let process = successor.complete()?;
         self.watchdog.abort();
         self.reloads.abort();
-        let process = successor.complete();
         if let Some(leave) = self.leave_admin.take()
             && leave.send(()).is_err()
         {
@@ -192,6 +193,7 @@ impl End {
             "another process serves from now on; what is under way here may end"
         );
         service::succeeded_by(process);
+        Ok(())
     }
 }
 
@@ -252,9 +254,8 @@ async fn until_stopped(server: Server, signals: &mut Signals, mut end: End) -> R
             }
             attempted = outcome(&mut attempt) => {
                 attempt = None;
-                match attempted {
-                    Ok(successor) => {
-                        end.hand_over(successor);
+                match attempted.and_then(|successor| end.hand_over(successor)) {
+                    Ok(()) => {
                         asked = true;
                         draining = Some(progress(metrics.clone()));
                         stop.drain();

@@ -105,7 +105,8 @@ pub(crate) fn tune<'a>(socket: impl Into<SockRef<'a>>) -> io::Result<()> {
     socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED))
 }
 
-/// Accepts from one socket until a stop is asked for. An error pauses the listener and never ends it.
+/// Accepts from one socket, once the server serves, until a stop is asked for. An error pauses the listener and never ends
+/// it.
 async fn accept(listener: Rc<WorkerListener>, socket: Socket, permits: Arc<Semaphore>) {
     let name = listener.context().name.clone();
     let mut stop = listener.end_requested();
@@ -115,6 +116,8 @@ async fn accept(listener: Rc<WorkerListener>, socket: Socket, permits: Arc<Semap
             return tracing::error!(listener = &*name, %error, "the listener cannot be used");
         }
     };
+    let tasks = listener.context().worker.tasks.clone();
+    tasks.started().await;
     loop {
         let accepted = tokio::select! {
             accepted = acceptor.accept() => accepted,

@@ -79,7 +79,7 @@ pub enum StartError {
 /// Stops a server, from anywhere.
 #[derive(Debug, Clone)]
 pub struct Stop {
-    phase: Arc<watch::Sender<Phase>>,
+    phase: Arc<Progress>,
     open: Open,
 }
 
@@ -110,29 +110,41 @@ impl Stop {
     }
 
     fn reach(&self, phase: Phase) {
-        self.phase.send_if_modified(|now| {
+        self.phase.further(phase);
+        self.open.close();
+    }
+}
+
+/// How far the server is, as all its workers see it.
+#[derive(Debug)]
+struct Progress(watch::Sender<Phase>);
+
+impl Progress {
+    fn further(&self, phase: Phase) {
+        self.0.send_if_modified(|now| {
             let further = *now < phase;
             if further {
                 *now = phase;
             }
             further
         });
-        self.open.close();
     }
 }
 
 impl Server {
-    /// Binds all listeners, then starts the workers and waits until each can serve.
+    /// Binds all listeners, starts the workers, waits until each can serve, and serves.
     ///
     /// # Errors
     ///
     /// When a store cannot be opened, an address cannot be bound or a worker cannot be started.
     pub fn start(generation: Arc<Generation>) -> Result<Self, StartError> {
-        Self::start_with(generation, Inherited::default())
+        let server = Self::start_with(generation, Inherited::default())?;
+        server.serve();
+        Ok(server)
     }
 
-    /// As [`start`](Self::start), with listening sockets that are open already. Those that no listener has now wait for
-    /// a reload.
+    /// As [`start`](Self::start), with listening sockets that are open already, and accepts nothing before
+    /// [`serve`](Self::serve). Those sockets that no listener has now wait for a reload.
     ///
     /// # Errors
     ///
@@ -160,7 +172,7 @@ impl Server {
             })
             .collect();
         let stop = Stop {
-            phase: Arc::new(watch::Sender::new(Phase::Serve)),
+            phase: Arc::new(Progress(watch::Sender::new(Phase::Start))),
             open: Open::default(),
         };
         let (following, next): (Vec<_>, Vec<_>) = (0..workers).map(|_| unbounded_channel()).unzip();
@@ -188,7 +200,7 @@ impl Server {
             let start = Start {
                 generation: generation.clone(),
                 sockets: sockets(&mut bound),
-                phase: server.stop.phase.subscribe(),
+                phase: server.stop.phase.0.subscribe(),
                 metrics: server.metrics.clone(),
                 next,
                 watches_health: number == 0,
@@ -204,6 +216,11 @@ impl Server {
             started.map_err(StartError::Worker)?;
         }
         Ok(server)
+    }
+
+    /// Accepts connections from now on.
+    pub fn serve(&self) {
+        self.stop.phase.further(Phase::Serve);
     }
 
     /// The listeners that it was started with, in the order of the configuration.

@@ -117,9 +117,11 @@ impl WorkerRoute {
     }
 }
 
-/// How far a stop has come.
+/// From the start to the end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Phase {
+    /// Accept nothing yet.
+    Start,
     Serve,
     /// Accept nothing; let what is under way end.
     Drain,

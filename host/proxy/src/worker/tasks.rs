@@ -71,6 +71,11 @@ impl Tasks {
         Guard(self.active.clone())
     }
 
+    /// Returns when connections may be accepted, or it is too late for that.
+    pub(crate) async fn started(&self) {
+        wait_for(&mut self.phase.clone(), Phase::Serve).await;
+    }
+
     pub(crate) fn stop_requested(&self) -> StopRequested {
         StopRequested(self.phase.clone())
     }
