@@ -10,9 +10,9 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Request, Response, Uri};
+use http::{Method, Request, Response, Uri, header};
 use http_body::{Frame, SizeHint};
-use http_body_util::{BodyExt, LengthLimitError, Limited};
+use http_body_util::{BodyExt, Empty, LengthLimitError, Limited};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Sleep, sleep, timeout};
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpHooks};
@@ -118,10 +118,15 @@ impl Outgoing {
             connect: within(wanted.connect_timeout),
             first_byte: within(wanted.first_byte_timeout),
         };
-        let request = request.map(|body| {
-            let too_large = Error::HttpRequestBodySize(Some(grant.body_size as u64));
-            bounded(body, grant.body_size, too_large)
-        });
+        let too_large = Error::HttpRequestBodySize(Some(grant.body_size as u64));
+        let is_sent = has_body(&request);
+        let (head, body) = request.into_parts();
+        let mut body = bounded(body, grant.body_size, too_large);
+        if !is_sent {
+            let unsent = std::mem::replace(&mut body, no_body());
+            tokio::spawn(read_to_end(unsent));
+        }
+        let request = Request::from_parts(head, body);
         let opened = match timeout(grant.timeout, grant.client.open(origin, request, waits)).await {
             Ok(Ok(opened)) => opened,
             Ok(Err(SendError::Connect(why))) => {
@@ -152,6 +157,26 @@ impl Outgoing {
 fn origin(uri: &Uri) -> Option<Origin> {
     let scheme = Scheme::parse(uri.scheme_str()?)?;
     Origin::parse(scheme, uri.authority()?.as_str())
+}
+
+/// Whether what the component gives as the body is sent. Requests of these methods have none (RFC 9110 §9.3) unless their
+/// head says so.
+fn has_body(request: &Request<WasiBody>) -> bool {
+    let says_so = [header::CONTENT_LENGTH, header::TRANSFER_ENCODING];
+    !matches!(*request.method(), Method::GET | Method::HEAD)
+        || says_so
+            .iter()
+            .any(|name| request.headers().contains_key(name))
+}
+
+fn no_body() -> WasiBody {
+    Empty::new().map_err(|never| match never {}).boxed_unsync()
+}
+
+/// Reads what is not sent. A component that has not said yet that there is nothing would otherwise find its stream closed,
+/// and take that for a broken connection.
+async fn read_to_end(mut body: WasiBody) {
+    while let Some(Ok(_)) = body.frame().await {}
 }
 
 /// The same body, which fails with `too_large` once it is.
@@ -277,5 +302,82 @@ impl WasiHttpHooks for Hooks {
 
     fn p3_outgoing_body_chunk_size(&mut self) -> usize {
         CHUNK
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body::Body;
+    use tokio::sync::mpsc;
+
+    use super::*;
+
+    /// Gives every request up at once.
+    #[derive(Debug)]
+    struct Impatient;
+
+    impl OutgoingClient for Impatient {
+        fn open(&self, _: Origin, _: Request<WasiBody>, _: Waits) -> Opening {
+            Box::pin(async { Err(SendError::FirstByteTimeout) })
+        }
+    }
+
+    /// A body that a component writes.
+    struct Written(mpsc::Receiver<Bytes>);
+
+    impl Body for Written {
+        type Data = Bytes;
+        type Error = Error;
+
+        fn poll_frame(
+            mut self: Pin<&mut Self>,
+            cx: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+            let written = self.0.poll_recv(cx);
+            written.map(|bytes| bytes.map(|bytes| Ok(Frame::data(bytes))))
+        }
+    }
+
+    /// A request whose body is written to by what comes with it, once it has been given up.
+    async fn given_up(method: Method) -> mpsc::Sender<Bytes> {
+        let origin = Origin::parse(Scheme::Http, "a.example").expect("an origin");
+        let outgoing = Outgoing::new(Some(&OutgoingGrant {
+            client: Arc::new(Impatient),
+            origins: vec![origin],
+            timeout: Duration::from_secs(60),
+            body_size: 100,
+            concurrency: 1,
+        }));
+        let (written, writes) = mpsc::channel(1);
+        let request = Request::builder()
+            .method(method)
+            .uri("http://a.example/")
+            .body(Written(writes).boxed_unsync())
+            .expect("a request");
+        let sent = outgoing.send(request, None).await;
+        assert!(matches!(sent, Err(Error::HttpResponseTimeout)));
+        written
+    }
+
+    #[test]
+    fn a_component_may_end_a_body_that_is_not_sent_when_it_likes() {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build()
+            .expect("an event loop");
+        runtime.block_on(async {
+            for method in [Method::GET, Method::HEAD] {
+                let written = given_up(method).await;
+                for _ in 0..3 {
+                    let bytes = Bytes::from("ignored");
+                    written.send(bytes).await.expect("it is read");
+                }
+                let bytes = Bytes::from(vec![0; 100]);
+                written.send(bytes).await.expect("it is read");
+                // It was more than the grant allows.
+                written.closed().await;
+            }
+            assert!(given_up(Method::POST).await.is_closed());
+        });
     }
 }
