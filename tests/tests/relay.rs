@@ -84,10 +84,11 @@ fn a_client_of_http_1_0_gets_its_answer_and_a_close() {
     let witgate = Witgate::start(&config::relay(upstream.address()));
     let mut client = witgate.connect("main");
 
-    client.send("GET / HTTP/1.0\r\n\r\n");
+    client.send("GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n");
     let answer = client.read_response();
 
     assert_eq!((answer.status(), answer.text()), (200, "hello"));
+    assert_eq!(answer.header("connection"), Some("close"));
     assert_eq!(
         answer.header("transfer-encoding"),
         None,

@@ -3,8 +3,8 @@
 use std::convert::Infallible;
 use std::pin::Pin;
 
-use http::{HeaderValue, Request, StatusCode, header};
-use hyper::body::Incoming;
+use http::{HeaderValue, Request, Response, StatusCode, Version, header};
+use hyper::body::{Body as _, Incoming};
 use hyper::server::conn::http1::{self, UpgradeableConnection};
 use hyper::service::{HttpService, service_fn};
 use hyper_util::rt::TokioIo;
@@ -22,6 +22,7 @@ pub(super) async fn serve(served: Served, stream: Stream) {
     let service = service_fn(|request: Request<Incoming>| {
         let activity = activity.clone();
         let is_last = left.is_last();
+        let version = request.version();
         let asks_for_protocol = request.headers().contains_key(header::UPGRADE);
         let begun = exchange::begin(listener.context(), &peer, request, activity.begin());
         // In a box, so that a connection without a request has no room for one.
@@ -30,9 +31,14 @@ pub(super) async fn serve(served: Served, stream: Stream) {
             let refused = response.status() != StatusCode::SWITCHING_PROTOCOLS;
             // Whatever it is that came behind a request for a protocol, it is not read as HTTP.
             let ends = asks_for_protocol && refused && activity.refuse_protocol();
+            let ends = ends || version == Version::HTTP_10 && !has_length(&response);
             if ends || is_last && refused {
                 let close = HeaderValue::from_static("close");
                 response.headers_mut().insert(header::CONNECTION, close);
+            }
+            if response.headers().contains_key(header::CONNECTION) {
+                // To a client of HTTP/1.0 hyper adds to a response of HTTP/1.1 that the connection is kept.
+                *response.version_mut() = version;
             }
             Ok::<_, Infallible>(response)
         })
@@ -53,6 +59,12 @@ pub(super) async fn serve(served: Served, stream: Stream) {
         std::future::pending(),
     )
     .await;
+}
+
+/// Without a length or chunks, the end of the connection is that of the body (RFC 9112 §6.3).
+fn has_length(response: &Response<Accounted>) -> bool {
+    response.headers().contains_key(header::CONTENT_LENGTH)
+        || response.body().size_hint().exact().is_some()
 }
 
 impl<S> Driven for UpgradeableConnection<TokioIo<Tracked>, S>
