@@ -1,9 +1,13 @@
 #!/usr/bin/env bash
-# Runs the Autobahn test suite against its own server through witgate: a route that moves bytes, and one that asks clients
-# by pings whether they live. Fails where a case behaves otherwise than the suite allows.
+# Runs the Autobahn test suite against its own server through witgate: a route that moves bytes, one that asks clients by
+# pings whether they live, and one with a plugin that looks at all messages. Fails where a case behaves otherwise than the
+# suite allows.
 #
 # It needs autobahntestsuite 0.8.2 in a Python 2.7, which is $AUTOBAHN_PYTHON (`python2.7`):
 #     python2.7 -m pip install autobahntestsuite==0.8.2
+#
+# $AUTOBAHN_PLUGIN is the plugin, which `witgate plugin build --project tests/message-guest` makes; without it that route is
+# left out.
 #
 # usage: scripts/autobahn.sh [WITGATE]     (the binary; target/release/witgate unless given. CASES='["1.*"]' for a part)
 set -euo pipefail
@@ -13,6 +17,8 @@ python=${AUTOBAHN_PYTHON:-python2.7}
 cases=${CASES:-'["*"]'}
 # 6.4.3 and 6.4.4 fail on the second route: the suite answers our ping in the middle of a frame that it has not finished.
 known='6.4.3 6.4.4'
+
+plugin=${AUTOBAHN_PLUGIN:+$(realpath "$AUTOBAHN_PLUGIN")}
 
 [ -x "$witgate" ] || { echo "autobahn: $witgate is missing: cargo build --release -p witgate" >&2; exit 1; }
 "$python" -c 'import autobahntestsuite' 2>/dev/null || {
@@ -50,21 +56,38 @@ endpoints = ["http://127.0.0.1:$port"]
 component = "builtin:host-rewrite"
 config.host = "127.0.0.1:$port"
 EOF
+agents='direct plain watched'
+if [ -n "$plugin" ]; then
+    agents+=' looked-at'
+    cat >> witgate.toml <<EOF
+[[listener]]
+name = "looked-at"
+bind = "127.0.0.1:$((port + 3))"
+[[route]]
+listener = "looked-at"
+plugins = ["host", "looks"]
+upstream = "server"
+[plugin.looks]
+component = "$plugin"
+config = { wants = "both-ways", control = true }
+EOF
+fi
+servers=
+offset=0
+for agent in $agents; do
+    servers+="${servers:+, }{\"agent\": \"$agent\", \"url\": \"ws://127.0.0.1:$((port + offset++))\"}"
+done
 cat > client.json <<EOF
 {
     "outdir": "reports",
-    "servers": [
-        {"agent": "direct", "url": "ws://127.0.0.1:$port"},
-        {"agent": "plain", "url": "ws://127.0.0.1:$((port + 1))"},
-        {"agent": "watched", "url": "ws://127.0.0.1:$((port + 2))"}
-    ],
+    "servers": [$servers],
     "cases": $cases, "exclude-cases": [], "exclude-agent-cases": {}
 }
 EOF
 
 "${wstest[@]}" -m testeeserver -w "ws://127.0.0.1:$port" > server.log 2>&1 &
 "$witgate" run --config witgate.toml > witgate.log 2>&1 &
-for each in "$port" $((port + 1)) $((port + 2)); do
+for each in $(seq "$port" $((port + offset - 1))); do
     until (exec 3<> "/dev/tcp/127.0.0.1/$each") 2> /dev/null; do sleep 0.1; done
 done
 
