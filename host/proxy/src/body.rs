@@ -76,7 +76,7 @@ pub(crate) enum Held {
     /// It goes on.
     Body(Body),
     /// The plugin answers instead.
-    Answer(Reply),
+    Answer(Box<Reply>),
 }
 
 /// How much of an unwanted request body is read, in bytes. More costs more than a lost answer.
@@ -208,7 +208,7 @@ impl Body {
         };
         let (exchange, end) = transform.finish_held(whole.len(), exchange, trailers).await;
         let held = match end {
-            Ok(HeldEnd::Answer(reply)) => Ok(Held::Answer(reply)),
+            Ok(HeldEnd::Answer(reply)) => Ok(Held::Answer(Box::new(reply))),
             Ok(HeldEnd::Body(end)) => {
                 whole.extend_from_slice(&end.bytes);
                 Ok(Held::Body(Self::whole(whole.freeze(), end.trailers)))

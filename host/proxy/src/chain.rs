@@ -92,7 +92,7 @@ pub(crate) async fn forward(
                 body = match held {
                     Ok(Held::Body(body)) => body,
                     Ok(Held::Answer(answer)) => {
-                        let response = link.answer(answer, &exchange);
+                        let response = link.answer(*answer, &exchange);
                         return (exchange, Body::empty(), Forward::answered(at, response));
                     }
                     Err(error) => {
@@ -191,7 +191,7 @@ pub(crate) async fn back(
                         };
                         trailers::frame_held(&mut head.headers, &body);
                     }
-                    Ok(Held::Answer(answer)) => match link.answer(answer, &exchange) {
+                    Ok(Held::Answer(answer)) => match link.answer(*answer, &exchange) {
                         Ok(response) => {
                             let end_connection = head.end_connection;
                             (head, body, extensions) = take_apart(response);
