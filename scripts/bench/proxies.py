@@ -30,6 +30,11 @@ def raise_limits():
     resource.setrlimit(resource.RLIMIT_NOFILE, (files, most))
 
 
+def files():
+    """So many may be open in each process that is started."""
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+
+
 def prepare(cpu):
     """What a child process does before it becomes the program: it takes its core."""
     def run():
@@ -120,9 +125,8 @@ http {{
 
 
 def write_nginx(directory, rest, keep="600s"):
-    files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     user = "user root;" if os.getuid() == 0 else ""
-    text = NGINX_FRAME.format(dir=directory, rest=rest, keep=keep, files=files, connections=files - 64, user=user)
+    text = NGINX_FRAME.format(dir=directory, rest=rest, keep=keep, files=files(), connections=files() - 64, user=user)
     (Path(directory) / "nginx.conf").write_text(text)
 
 
