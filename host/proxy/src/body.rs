@@ -25,8 +25,8 @@ use crate::upstream::{Lease, Waits};
 
 /// A body: of one piece, from a connection, from a file, or one of these passed through a plugin.
 ///
-/// It is part of a message that is moved some twenty times on its way, and of every place where a connection keeps one;
-/// so it is as small as it can be. `None` when there is none, or all of one piece was taken.
+/// It is part of a message that is moved from stage to stage, and of every place where a connection keeps one, so it is as
+/// small as it can be. `None` when there is none, or all of one piece was taken.
 #[derive(Debug)]
 pub(crate) struct Body(Option<Box<Kind>>);
 

@@ -45,7 +45,7 @@ struct Padded {
     length: u64,
 }
 
-/// The longest of all tokens takes a multiple of so many words, so that how long a refusal takes does not tell its length.
+/// The room is a multiple of so many words, so that how long a comparison takes tells little of the longest token either.
 const WORDS: usize = 8;
 
 impl Padded {
